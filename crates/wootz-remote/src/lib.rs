@@ -1,0 +1,4 @@
+//! The Hugging Face Hub and remote providers, blocking.
+//!
+//! Where:  an edge; the only crate below the command line that knows HTTP.
+#![forbid(unsafe_code)]
