@@ -54,7 +54,7 @@ tensor_types! {
     /// 8 bits, one f16 scale per 32.
     Q8_0 = 8, "q8_0", 32, 34;
     /// 8 bits with the block's sum, as activations are quantized.
-    Q8_1 = 9, "q8_1", 32, 40;
+    Q8_1 = 9, "q8_1", 32, 36;
     /// 2-bit k-quant.
     Q2_K = 10, "q2_k", 256, 84;
     /// 3-bit k-quant.
@@ -107,6 +107,8 @@ tensor_types! {
     NVFP4 = 40, "nvfp4", 64, 36;
     /// One bit, one f16 scale per 128.
     Q1_0 = 41, "q1_0", 128, 18;
+    /// Two bits (−1, 0, 1, 2), one f16 scale per 64.
+    Q2_0 = 42, "q2_0", 64, 18;
 }
 
 impl TensorType {
