@@ -1,4 +1,11 @@
 //! Fixtures and scripted models that tests of several crates share.
 //!
 //! Where:  a development dependency only.
+//! Idea:   a scripted model answers at once, the same way every time, and remembers what it was asked.
 #![forbid(unsafe_code)]
+
+mod scripted;
+mod scripted_vectors;
+
+pub use scripted::{ScriptedModel, ScriptedReply};
+pub use scripted_vectors::{ScriptedEmbedder, ScriptedReranker};

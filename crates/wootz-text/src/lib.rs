@@ -1,4 +1,36 @@
 //! Tokenizers, chat templates, and the traits by which others see a model.
 //!
-//! Where:  words; knows no numbers.
+//! Where:  words; knows no numbers. Everything above models (evaluation, retrieval, agents, serving) speaks these types.
+//! Idea:   to its users a model is a trait: the local engine, a remote API and a scripted double look the same.
+//! Elsewhere: filling a [`Vocab`] from a GGUF (`wootz-model`), sampling itself (`wootz-engine`), the wire
+//!         formats of OpenAI, Anthropic and others (`wootz-serve`, `wootz-remote`), scripted models (`wootz-testkit`).
 #![forbid(unsafe_code)]
+
+mod embed;
+mod error;
+mod generate;
+mod message;
+mod rerank;
+mod rollout;
+mod sampling;
+mod score;
+mod vocab;
+
+pub use embed::{Embed, EmbedKind};
+pub use error::{ModelError, SamplingError};
+pub use generate::{
+    Cancelled, Choice, FinishReason, Generate, GenerateEvent, GenerateRequest, Generation, Handle, Prompt,
+    Sink, TokenEvent, TokenLogprob, Usage, collect,
+};
+pub use message::{Content, ContentPart, Message, Role, ToolCall, ToolSpec};
+pub use rerank::Rerank;
+pub use rollout::{Rollout, Sampled};
+pub use sampling::{
+    Beam, Contrastive, Dry, DynamicTemperature, EarlyStopping, Mirostat, MirostatVersion, Penalties,
+    SamplerKind, Sampling, Search, Xtc,
+};
+pub use score::{Score, ScoreRequest, Scored};
+pub use vocab::{TokenType, Vocab, VocabKind};
+
+/// A token's number in its vocabulary, counting from 0.
+pub type TokenId = u32;
