@@ -4,8 +4,25 @@
 //! Idea:   every fast path has a plain twin, is chosen once by an [`Isa`] value, and adds in one fixed order.
 //! Elsewhere: what is computed and why (`wootz-graph`), where the bytes come from (`wootz-weights`).
 
-mod block;
-mod tensor_type;
+#![expect(clippy::needless_range_loop, reason = "in kernels an index names a register or a lane")]
 
+mod aligned;
+mod block;
+pub mod cast;
+mod isa;
+mod linear;
+mod packed;
+mod pool;
+#[expect(dead_code, reason = "row kernels, which use the rest of it, follow in the next commits")]
+mod simd;
+mod tensor_type;
+#[cfg(test)]
+mod test_rng;
+
+pub use aligned::AlignedBytes;
 pub use block::{NotWritable, can_quantize, dequantize, quantize};
+pub use isa::{Isa, Level};
+pub use linear::{ExpertPart, ExpertRows, LinearPart, grouped_linear, linear};
+pub use packed::{PackedMatrix, Precision};
+pub use pool::Pool;
 pub use tensor_type::TensorType;

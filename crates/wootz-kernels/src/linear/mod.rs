@@ -1,0 +1,360 @@
+//! Matrix products of activations with packed weights: `y = x·Wᵀ + b`, for several `W` over one `x`, or one `W` per expert.
+//!
+//! Where:  the linear layers of every model, by way of the `cpu` device; the graph's grouped product for experts.
+//! Idea:   rows of `x` are packed once into tiles of up to twelve tokens. A task is some panels of weights times a stretch of
+//!         tiles; inside, every (token, output) owns one accumulator that walks the inner dimension from start to end.
+//! Elsewhere: layouts of weights ([`PackedMatrix`]).
+//!
+//! # Invariants
+//! - The additions of one output have one order, whatever the number of tokens, tiles, parts or threads.
+
+mod float;
+mod tiles;
+
+use crate::packed::{Layout, PackedMatrix};
+use crate::pool::SharedSlice;
+use crate::simd::LANES;
+use crate::{Isa, Pool};
+use tiles::{Rows, Tiles};
+
+/// One matrix of a product and where its results go.
+pub struct LinearPart<'a> {
+    /// `(n, k)`
+    pub weight: &'a PackedMatrix,
+    /// `(n)`
+    pub bias: Option<&'a [f32]>,
+    /// `(m, n)`, overwritten.
+    pub out: &'a mut [f32],
+}
+
+/// `out = x·Wᵀ + bias` for every part, in one pass over `x` `(m, k)`.
+///
+/// A row's results do not depend on the other rows, on `m`, on the other parts or on the threads.
+pub fn linear(isa: Isa, pool: &Pool, x: &[f32], m: usize, parts: &mut [LinearPart<'_>]) {
+    let Some(k) = parts.first().map(|part| part.weight.k()) else { return };
+    assert_eq!(x.len(), m * k, "linear: `x` is ({m}, {k})");
+    let groups: Vec<Group<'_>> = parts
+        .iter_mut()
+        .map(|part| {
+            assert_eq!(part.weight.k(), k, "linear: parts have one width");
+            assert_eq!(part.out.len(), m * part.weight.n(), "linear: `out` is ({m}, {})", part.weight.n());
+            Group::new(part.weight, part.bias, SharedSlice::new(part.out), 0)
+        })
+        .collect();
+    products(isa, pool, &Rows { x, k, sources: None }, &[0, m as u32], None, &groups);
+}
+
+/// Which rows go to which expert. Rows sorted by expert are numbered `0..R`.
+#[derive(Clone, Copy)]
+pub struct ExpertRows<'a> {
+    /// `(E + 1)`: expert `e` has the sorted rows `offsets[e]..offsets[e + 1]`.
+    pub offsets: &'a [u32],
+    /// `(R)`: the row of `x` that each sorted row reads.
+    pub sources: &'a [u32],
+    /// `(R)`: the row of `out` that each sorted row writes; no two are equal.
+    pub targets: &'a [u32],
+}
+
+/// One matrix for each expert and where the results go.
+pub struct ExpertPart<'a> {
+    /// `(E)` matrices of one shape `(n, k)`.
+    pub weights: &'a [&'a PackedMatrix],
+    /// `(E)` times `(n)`
+    pub biases: Option<&'a [&'a [f32]]>,
+    /// Rows of `n`; those that `targets` names are overwritten.
+    pub out: &'a mut [f32],
+}
+
+/// The product of each row with the matrix of its expert, bit for bit what [`linear`] gives for that row.
+///
+/// `x` has rows of `k`. Cost: the rows and the experts that occur; an expert without rows is not read.
+pub fn grouped_linear(isa: Isa, pool: &Pool, x: &[f32], rows: ExpertRows<'_>, parts: &mut [ExpertPart<'_>]) {
+    let ExpertRows { offsets, sources, targets } = rows;
+    let Some(k) = parts.first().and_then(|part| part.weights.first()).map(|weight| weight.k()) else {
+        return;
+    };
+    let n_rows = sources.len();
+    assert!(k > 0 && x.len().is_multiple_of(k), "grouped_linear: `x` has rows of {k}");
+    assert!(sources.iter().all(|&row| (row as usize) < x.len() / k), "grouped_linear: a source is past `x`");
+    assert!(offsets.is_sorted() && offsets.first() == Some(&0), "grouped_linear: offsets rise from 0");
+    assert_eq!(
+        offsets.last().map(|&end| end as usize),
+        Some(n_rows),
+        "grouped_linear: offsets end at the last row"
+    );
+    assert_eq!(targets.len(), n_rows, "grouped_linear: one target for each row");
+    let mut groups = Vec::with_capacity(parts.len() * (offsets.len() - 1));
+    for part in parts.iter_mut() {
+        assert_eq!(part.weights.len(), offsets.len() - 1, "grouped_linear: one matrix for each expert");
+        let n = part.weights[0].n();
+        assert!(n > 0 && part.out.len().is_multiple_of(n), "grouped_linear: `out` has rows of {n}");
+        assert_distinct(targets, part.out.len() / n);
+        let out = SharedSlice::new(part.out);
+        for (e, weight) in part.weights.iter().enumerate() {
+            assert_eq!((weight.n(), weight.k()), (n, k), "grouped_linear: experts have one shape");
+            groups.push(Group::new(weight, part.biases.map(|biases| biases[e]), out, e));
+        }
+    }
+    products(isa, pool, &Rows { x, k, sources: Some(sources) }, offsets, Some(targets), &groups);
+}
+
+fn assert_distinct(targets: &[u32], n_rows: usize) {
+    let mut seen = vec![false; n_rows];
+    for &target in targets {
+        let seen = seen.get_mut(target as usize).expect("grouped_linear: a target is past `out`");
+        assert!(!*seen, "grouped_linear: target {target} comes twice");
+        *seen = true;
+    }
+}
+
+/// One matrix over one segment of the rows.
+struct Group<'a> {
+    weight: &'a PackedMatrix,
+    bias: Option<&'a [f32]>,
+    out: SharedSlice<'a, f32>,
+    segment: usize,
+}
+
+impl<'a> Group<'a> {
+    fn new(
+        weight: &'a PackedMatrix,
+        bias: Option<&'a [f32]>,
+        out: SharedSlice<'a, f32>,
+        segment: usize,
+    ) -> Self {
+        if let Some(bias) = bias {
+            assert_eq!(bias.len(), weight.n(), "linear: length of the bias");
+        }
+        Group { weight, bias, out, segment }
+    }
+
+    /// Writes sixteen outputs of a row, or as many as the matrix has.
+    ///
+    /// # Safety
+    /// No other task writes these columns of this row.
+    #[inline(always)]
+    unsafe fn write(&self, row: usize, panel: usize, values: &[f32; LANES]) {
+        let n = self.weight.n();
+        let columns = panel * LANES..((panel + 1) * LANES).min(n);
+        // SAFETY: the caller promises that these columns of this row are its own.
+        let out = unsafe { self.out.slice(row * n + columns.start..row * n + columns.end) };
+        match self.bias {
+            None => out.copy_from_slice(&values[..out.len()]),
+            Some(bias) => {
+                for ((o, v), b) in out.iter_mut().zip(values).zip(&bias[columns]) {
+                    *o = v + b;
+                }
+            }
+        }
+    }
+}
+
+/// Panels of one group times a stretch of its tiles.
+struct Task {
+    group: usize,
+    panels: std::ops::Range<usize>,
+    tiles: std::ops::Range<usize>,
+}
+
+fn products(
+    isa: Isa,
+    pool: &Pool,
+    rows: &Rows<'_>,
+    offsets: &[u32],
+    targets: Option<&[u32]>,
+    groups: &[Group<'_>],
+) {
+    let tiles = Tiles::new(isa, offsets);
+    let tasks = tasks(pool, rows.k, &tiles, groups);
+    tiles.with_floats(isa, pool, rows, |x| {
+        pool.run(tasks.len(), |i| {
+            let Task { group, panels, tiles: range } = &tasks[i];
+            let group = &groups[*group];
+            let tiles = &tiles.list()[range.clone()];
+            let task = float::Product { group, panels: panels.clone(), tiles, targets, x };
+            match group.weight.layout() {
+                Layout::Rows => task.run_dequantized(isa),
+                _ => task.run(isa),
+            }
+        });
+    });
+}
+
+/// Bytes of packed activations that should stay in a core's own cache while panels pass by.
+const STRETCH_BYTES: usize = 384 << 10;
+
+/// Cuts the work: few panels for many tokens, more for few, so that there are some tasks for each thread.
+fn tasks(pool: &Pool, k: usize, tiles: &Tiles, groups: &[Group<'_>]) -> Vec<Task> {
+    let n_panels: usize = groups
+        .iter()
+        .filter(|group| !tiles.segment(group.segment).is_empty())
+        .map(|group| group.weight.n_panels())
+        .sum();
+    let per_task = (n_panels / (pool.threads() * 16)).clamp(1, 32).next_multiple_of(4);
+    let per_stretch = (STRETCH_BYTES / (k.max(1) * 4 * tiles.max_width())).max(1);
+    let mut tasks = Vec::new();
+    for (index, group) in groups.iter().enumerate() {
+        let segment = tiles.segment(group.segment);
+        for first_panel in (0..group.weight.n_panels()).step_by(per_task) {
+            let panels = first_panel..(first_panel + per_task).min(group.weight.n_panels());
+            for first_tile in segment.clone().step_by(per_stretch) {
+                let tiles = first_tile..(first_tile + per_stretch).min(segment.end);
+                tasks.push(Task { group: index, panels: panels.clone(), tiles });
+            }
+        }
+    }
+    tasks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cast::bytes_of;
+    use crate::test_rng::{Rng, assert_close};
+    use crate::{Precision, TensorType};
+
+    /// The twin: one sum in f64 for each output.
+    fn plain(x: &[f32], weight: &PackedMatrix, bias: Option<&[f32]>) -> Vec<f32> {
+        let (w, k) = (weight.to_f32(), weight.k());
+        let dot =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+        x.chunks(k)
+            .flat_map(|x| {
+                w.chunks(k).enumerate().map(move |(i, w)| (dot(x, w) as f32) + bias.map_or(0.0, |b| b[i]))
+            })
+            .collect()
+    }
+
+    fn packed(rng: &mut Rng, ty: TensorType, n: usize, k: usize) -> PackedMatrix {
+        let x = rng.normals(n * k);
+        let bytes = match ty {
+            TensorType::F32 => bytes_of(&x).to_vec(),
+            TensorType::F16 => {
+                bytes_of(&x.iter().map(|&x| half::f16::from_f32(x)).collect::<Vec<_>>()).to_vec()
+            }
+            TensorType::BF16 => {
+                bytes_of(&x.iter().map(|&x| half::bf16::from_f32(x)).collect::<Vec<_>>()).to_vec()
+            }
+            _ => {
+                let mut bytes = vec![0; ty.row_bytes(n * k).unwrap()];
+                crate::quantize(ty, &x, &mut bytes).unwrap();
+                bytes
+            }
+        };
+        PackedMatrix::pack(Isa::detect(), &Pool::new(1), ty, n, k, &bytes, Precision::Exact)
+    }
+
+    #[test]
+    fn products_agree_with_the_plain_twin_on_every_tail() {
+        let mut rng = Rng::seeded(1);
+        let pool = Pool::new(2);
+        for (ty, k_step) in [
+            (TensorType::F32, 1),
+            (TensorType::F16, 1),
+            (TensorType::BF16, 1),
+            (TensorType::Q8_0, 32),
+            (TensorType::Q4_0, 32),
+        ] {
+            for (m, n, k) in
+                [(1, 1, 1), (1, 70, 3), (2, 16, 8), (3, 17, 5), (5, 33, 64), (13, 130, 7), (27, 48, 9)]
+            {
+                let weight = packed(&mut rng, ty, n, k * k_step);
+                let (x, bias) = (rng.normals(m * k * k_step), rng.normals(n));
+                let want = plain(&x, &weight, Some(&bias));
+                for isa in Isa::all_here() {
+                    let mut out = vec![f32::NAN; m * n];
+                    linear(
+                        isa,
+                        &pool,
+                        &x,
+                        m,
+                        &mut [LinearPart { weight: &weight, bias: Some(&bias), out: &mut out }],
+                    );
+                    assert_close(&out, &want, 3e-6 * (weight.k() as f32).sqrt(), 1e-5); // f32 sums of k terms
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_is_the_same_bits_whatever_stands_beside_it() {
+        let mut rng = Rng::seeded(2);
+        let (m, k) = (64, 96);
+        for ty in [TensorType::F32, TensorType::F16, TensorType::BF16, TensorType::Q8_0] {
+            let weights = [packed(&mut rng, ty, 80, k), packed(&mut rng, ty, 19, k)];
+            let x = rng.normals(m * k);
+            for isa in Isa::all_here() {
+                let product = |threads: usize, x: &[f32]| {
+                    let m = x.len() / k;
+                    let (mut a, mut b) = (vec![0.0; m * 80], vec![0.0; m * 19]);
+                    linear(
+                        isa,
+                        &Pool::new(threads),
+                        x,
+                        m,
+                        &mut [
+                            LinearPart { weight: &weights[0], bias: None, out: &mut a },
+                            LinearPart { weight: &weights[1], bias: None, out: &mut b },
+                        ],
+                    );
+                    (a, b)
+                };
+                let (a, b) = product(2, &x);
+                for chunk in [1, 2, 3, 4, 7, 8, 12, 30, 64] {
+                    for (i, x) in x.chunks(chunk * k).enumerate() {
+                        let (got_a, got_b) = product(1 + i % 2, x);
+                        assert_eq!(got_a, a[i * chunk * 80..][..got_a.len()], "{isa:?} {ty} {chunk}");
+                        assert_eq!(got_b, b[i * chunk * 19..][..got_b.len()]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn experts_give_the_bits_of_the_plain_product() {
+        let mut rng = Rng::seeded(4);
+        let (k, n, n_tokens) = (40, 24, 9);
+        let experts: Vec<_> = (0..4).map(|_| packed(&mut rng, TensorType::F32, n, k)).collect();
+        let x = rng.normals(n_tokens * k);
+        // Two experts for each token; the second expert gets none.
+        let chosen: Vec<[usize; 2]> = (0..n_tokens).map(|t| [[0, 2], [2, 3], [3, 0]][t % 3]).collect();
+        let (mut offsets, mut sources, mut targets) = (vec![0], Vec::new(), Vec::new());
+        for e in 0..4 {
+            for (t, pair) in chosen.iter().enumerate() {
+                if let Some(j) = pair.iter().position(|&c| c == e) {
+                    sources.push(t as u32);
+                    targets.push((2 * t + j) as u32);
+                }
+            }
+            offsets.push(sources.len() as u32);
+        }
+        for isa in Isa::all_here() {
+            let pool = Pool::new(2);
+            let mut out = vec![0.0; 2 * n_tokens * n];
+            let weights: Vec<&PackedMatrix> = experts.iter().collect();
+            let rows = ExpertRows { offsets: &offsets, sources: &sources, targets: &targets };
+            grouped_linear(
+                isa,
+                &pool,
+                &x,
+                rows,
+                &mut [ExpertPart { weights: &weights, biases: None, out: &mut out }],
+            );
+            for (t, pair) in chosen.iter().enumerate() {
+                for (j, &e) in pair.iter().enumerate() {
+                    let mut want = vec![0.0; n];
+                    let x = &x[t * k..(t + 1) * k];
+                    linear(
+                        isa,
+                        &pool,
+                        x,
+                        1,
+                        &mut [LinearPart { weight: &experts[e], bias: None, out: &mut want }],
+                    );
+                    assert_eq!(out[(2 * t + j) * n..][..n], want);
+                }
+            }
+        }
+    }
+}

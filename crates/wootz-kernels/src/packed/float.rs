@@ -1,0 +1,106 @@
+//! Panels of plain numbers: two steps of the inner dimension times sixteen rows at a time.
+//!
+//! Where:  the f32, f16 and bf16 layouts of [`PackedMatrix`](super::PackedMatrix).
+//! Idea:   the inner dimension is padded to pairs, because bf16 instructions take pairs and the others do not mind.
+
+use half::{bf16, f16};
+
+use super::Layout;
+use crate::cast::{Plain, cast};
+use crate::simd::{LANES, Simd};
+
+/// Two steps of sixteen rows.
+pub(crate) type Chunk<T> = [T; 2 * LANES];
+
+/// A stored number type and the order of its chunks.
+pub(crate) trait Stored {
+    /// As it is stored.
+    type Number: Plain;
+    /// The first and the second step of a chunk.
+    fn load<S: Simd>(s: S, chunk: &Chunk<Self::Number>) -> [S::F; 2];
+}
+
+/// `[2][16]` f32.
+pub(crate) struct F32Pairs;
+/// `[2][16]` f16.
+pub(crate) struct F16Pairs;
+/// `[16][2]` bf16.
+pub(crate) struct Bf16Pairs;
+
+impl Stored for F32Pairs {
+    type Number = f32;
+    #[inline(always)]
+    fn load<S: Simd>(s: S, chunk: &Chunk<f32>) -> [S::F; 2] {
+        let (steps, _) = chunk.as_chunks::<LANES>();
+        [s.load(&steps[0]), s.load(&steps[1])]
+    }
+}
+
+impl Stored for F16Pairs {
+    type Number = u16;
+    #[inline(always)]
+    fn load<S: Simd>(s: S, chunk: &Chunk<u16>) -> [S::F; 2] {
+        let (steps, _) = chunk.as_chunks::<LANES>();
+        [s.load_f16(&steps[0]), s.load_f16(&steps[1])]
+    }
+}
+
+impl Stored for Bf16Pairs {
+    type Number = u16;
+    #[inline(always)]
+    fn load<S: Simd>(s: S, chunk: &Chunk<u16>) -> [S::F; 2] {
+        [s.load_bf16_even(chunk), s.load_bf16_odd(chunk)]
+    }
+}
+
+/// Where number `k` of a row lies in a panel, as an index of numbers.
+fn place(layout: Layout, lane: usize, k: usize) -> usize {
+    let chunk = k / 2 * 2 * LANES;
+    match layout {
+        Layout::Bf16 => chunk + lane * 2 + k % 2,
+        _ => chunk + k % 2 * LANES + lane,
+    }
+}
+
+/// Interleaves up to sixteen rows of `k` numbers.
+pub(super) fn pack_panel(layout: Layout, k: usize, rows: &[u8], panel: &mut [u8]) {
+    match layout {
+        Layout::F32 => interleave::<4>(layout, k, rows, panel),
+        _ => interleave::<2>(layout, k, rows, panel),
+    }
+}
+
+/// Bytes are moved in numbers of `N`; `rows` come from a file and need not be aligned.
+fn interleave<const N: usize>(layout: Layout, k: usize, rows: &[u8], panel: &mut [u8]) {
+    let (panel, _) = panel.as_chunks_mut::<N>();
+    let (rows, _) = rows.as_chunks::<N>();
+    for (lane, row) in rows.chunks(k.max(1)).enumerate() {
+        for (i, x) in row.iter().enumerate() {
+            panel[place(layout, lane, i)] = if cfg!(target_endian = "big") { reversed(*x) } else { *x };
+        }
+    }
+}
+
+fn reversed<const N: usize>(mut x: [u8; N]) -> [u8; N] {
+    x.reverse();
+    x
+}
+
+/// One row of a panel.
+pub(super) fn row_of_panel(layout: Layout, panel: &[u8], lane: usize, out: &mut [f32]) {
+    let aligned = "panels are aligned";
+    match layout {
+        Layout::F32 => {
+            let panel = cast::<f32>(panel).expect(aligned);
+            out.iter_mut().enumerate().for_each(|(k, o)| *o = panel[place(layout, lane, k)]);
+        }
+        Layout::F16 => {
+            let panel = cast::<f16>(panel).expect(aligned);
+            out.iter_mut().enumerate().for_each(|(k, o)| *o = panel[place(layout, lane, k)].to_f32());
+        }
+        _ => {
+            let panel = cast::<bf16>(panel).expect(aligned);
+            out.iter_mut().enumerate().for_each(|(k, o)| *o = panel[place(layout, lane, k)].to_f32());
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! A weight matrix in the layout that the products read.
+//!
+//! Where:  made once when a model is loaded, read by [`linear`](crate::linear()) at every step.
+//! Idea:   panels of sixteen output rows are interleaved so that lanes are outputs and memory is read in order of the inner
+//!         dimension. One layout serves one token, which is bound by memory, and five hundred, bound by arithmetic.
+//! Elsewhere: the products themselves ([`linear`](crate::linear())), the file's block formats ([`block`](crate::block)).
+
+mod float;
+
+use crate::simd::LANES;
+use crate::{AlignedBytes, Isa, Pool, TensorType, block};
+
+pub(crate) use float::{Bf16Pairs, Chunk, F16Pairs, F32Pairs, Stored};
+
+/// What a product may round besides its own sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// The stored weights times the `f32` activations.
+    #[default]
+    Exact,
+    /// Activations may be rounded: to 8 bits per 32 for quantized weights, to bf16 for bf16 weights.
+    Fast,
+}
+
+/// An `(n, k)` matrix, `n` outputs of `k` inputs each, repacked for products.
+#[derive(Debug)]
+pub struct PackedMatrix {
+    n: usize,
+    k: usize,
+    ty: TensorType,
+    layout: Layout,
+    data: AlignedBytes,
+}
+
+/// How `data` is laid out. A panel is sixteen rows; rows past `n` are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// `[panel][k / 2][2][16]`
+    F32,
+    /// `[panel][k / 2][2][16]`
+    F16,
+    /// `[panel][k / 2][16][2]`: the order of pairs that a bf16 dot product wants.
+    Bf16,
+    /// The file's rows, dequantized a panel at a time.
+    Rows,
+}
+
+impl PackedMatrix {
+    /// Packs row-major `bytes` as they stand in a file. Cost: one pass over the bytes, on all threads.
+    ///
+    /// Panics unless `bytes` are `n` rows of `k` numbers of type `ty`.
+    pub fn pack(
+        isa: Isa,
+        pool: &Pool,
+        ty: TensorType,
+        n: usize,
+        k: usize,
+        bytes: &[u8],
+        precision: Precision,
+    ) -> Self {
+        let row_bytes = ty.row_bytes(k).expect("a row is whole blocks");
+        assert_eq!(Some(bytes.len()), row_bytes.checked_mul(n), "pack: bytes of a ({n}, {k}) {ty} matrix");
+        let _ = (isa, precision);
+        let layout = match ty {
+            TensorType::F32 => Layout::F32,
+            TensorType::F16 => Layout::F16,
+            TensorType::BF16 => Layout::Bf16,
+            _ => Layout::Rows,
+        };
+        let panel_bytes = layout.panel_bytes(ty, k);
+        let mut data = AlignedBytes::zeroed(match layout {
+            Layout::Rows => bytes.len(),
+            _ => n.div_ceil(LANES).checked_mul(panel_bytes).expect("a matrix fits into memory"),
+        });
+        let rows_of = |panel: usize| {
+            let rows = panel * LANES..((panel + 1) * LANES).min(n);
+            &bytes[rows.start * row_bytes..rows.end * row_bytes]
+        };
+        match layout {
+            Layout::Rows => data.copy_from_slice(bytes),
+            _ => pool.rows(&mut data, panel_bytes, 4, |first, panels| {
+                for (i, panel) in panels.chunks_mut(panel_bytes).enumerate() {
+                    float::pack_panel(layout, k, rows_of(first + i), panel);
+                }
+            }),
+        }
+        PackedMatrix { n, k, ty, layout, data }
+    }
+
+    /// Outputs.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Inputs.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The type it was packed from.
+    pub fn ty(&self) -> TensorType {
+        self.ty
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Gives row `i` back, as numbers: what an embedding table looks up. `out` has `k` places.
+    pub fn row(&self, i: usize, out: &mut [f32]) {
+        assert!(i < self.n, "row {i} of {}", self.n);
+        assert_eq!(out.len(), self.k, "row: length of `out`");
+        match self.layout {
+            Layout::Rows => {
+                let row_bytes = self.data.len() / self.n;
+                block::dequantize(self.ty, &self.data[i * row_bytes..(i + 1) * row_bytes], out);
+            }
+            _ => float::row_of_panel(self.layout, self.panel(i / LANES), i % LANES, out),
+        }
+    }
+
+    /// The whole matrix as numbers, row-major.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.n * self.k];
+        if self.k > 0 {
+            out.chunks_mut(self.k).enumerate().for_each(|(i, row)| self.row(i, row));
+        }
+        out
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    pub(crate) fn n_panels(&self) -> usize {
+        self.n.div_ceil(LANES)
+    }
+
+    /// Sixteen rows in this layout; up to sixteen of the file's for [`Layout::Rows`].
+    pub(crate) fn panel(&self, panel: usize) -> &[u8] {
+        if self.layout == Layout::Rows {
+            let row_bytes = self.data.len() / self.n;
+            return &self.data[panel * LANES * row_bytes..((panel + 1) * LANES).min(self.n) * row_bytes];
+        }
+        let len = self.layout.panel_bytes(self.ty, self.k);
+        &self.data[panel * len..(panel + 1) * len]
+    }
+
+    /// Dequantizes a panel to [`Layout::F32`].
+    pub(crate) fn panel_to_f32(&self, panel: usize, row: &mut [f32], out: &mut [[f32; 2 * LANES]]) {
+        for lane in 0..LANES {
+            let i = panel * LANES + lane;
+            if i < self.n {
+                self.row(i, row);
+            } else {
+                row.fill(0.0);
+            }
+            for (chunk, x) in out.iter_mut().zip(row.chunks(2)) {
+                chunk[lane] = x[0];
+                chunk[LANES + lane] = x.get(1).copied().unwrap_or(0.0);
+            }
+        }
+    }
+}
+
+impl Layout {
+    fn panel_bytes(self, ty: TensorType, k: usize) -> usize {
+        match self {
+            Layout::F32 => k.next_multiple_of(2) * LANES * 4,
+            Layout::F16 | Layout::Bf16 => k.next_multiple_of(2) * LANES * 2,
+            Layout::Rows => ty.row_bytes(k).expect("checked in `pack`") * LANES,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cast::bytes_of;
+    use crate::test_rng::Rng;
+
+    #[test]
+    fn rows_come_back_as_they_went_in() {
+        let pool = Pool::new(2);
+        let mut rng = Rng::seeded(3);
+        for (n, k) in [(1, 1), (16, 8), (17, 5), (40, 33)] {
+            let x = rng.normals(n * k);
+            let f16: Vec<half::f16> = x.iter().map(|&x| half::f16::from_f32(x)).collect();
+            let bf16: Vec<half::bf16> = x.iter().map(|&x| half::bf16::from_f32(x)).collect();
+            let pack = |ty, bytes: &[u8]| {
+                PackedMatrix::pack(Isa::detect(), &pool, ty, n, k, bytes, Precision::Exact).to_f32()
+            };
+            assert_eq!(pack(TensorType::F32, bytes_of(&x)), x);
+            assert_eq!(
+                pack(TensorType::F16, bytes_of(&f16)),
+                f16.iter().map(|x| x.to_f32()).collect::<Vec<_>>()
+            );
+            assert_eq!(
+                pack(TensorType::BF16, bytes_of(&bf16)),
+                bf16.iter().map(|x| x.to_f32()).collect::<Vec<_>>()
+            );
+        }
+    }
+}
