@@ -13,7 +13,8 @@ mod isa;
 mod linear;
 mod packed;
 mod pool;
-#[expect(dead_code, reason = "row kernels, which use the rest of it, follow in the next commits")]
+mod rows;
+#[expect(dead_code, reason = "its integer half waits for the quantized products")]
 mod simd;
 mod tensor_type;
 #[cfg(test)]
@@ -22,7 +23,10 @@ mod test_rng;
 pub use aligned::AlignedBytes;
 pub use block::{NotWritable, can_quantize, dequantize, quantize};
 pub use isa::{Isa, Level};
-pub use linear::{ExpertPart, ExpertRows, LinearPart, grouped_linear, linear};
+pub use linear::{
+    ExpertPart, ExpertRows, LinearPart, grouped_linear, linear, linear_input_grad, linear_weight_grad,
+};
 pub use packed::{PackedMatrix, Precision};
 pub use pool::Pool;
+pub use rows::*;
 pub use tensor_type::TensorType;

@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
-use super::Group;
 use super::tiles::Tile;
+use super::{Group, Panels};
 use crate::Isa;
 use crate::cast::cast;
 use crate::isa::Kernel;
@@ -19,36 +19,59 @@ pub(super) struct Product<'a> {
     pub panels: Range<usize>,
     pub tiles: &'a [Tile],
     pub targets: Option<&'a [u32]>,
+    /// Packed activations, and their inner dimension.
     pub x: &'a [f32],
+    pub k: usize,
 }
 
 impl Product<'_> {
-    /// On weights that are plain numbers.
     pub fn run(self, isa: Isa) {
-        let weight = self.group.weight;
-        match weight.layout() {
-            Layout::F32 => {
-                isa.run(Panels::<F32Pairs> { product: &self, chunks: &|p| chunks(weight.panel(p)) })
+        if let Panels::Rows(weight) = self.group.weight {
+            match weight.layout() {
+                Layout::F32 => {
+                    return isa
+                        .run(Body::<F32Pairs> { product: &self, chunks: &|p| chunks(weight.panel(p)) });
+                }
+                Layout::F16 => {
+                    return isa
+                        .run(Body::<F16Pairs> { product: &self, chunks: &|p| chunks(weight.panel(p)) });
+                }
+                Layout::Bf16 => {
+                    return isa
+                        .run(Body::<Bf16Pairs> { product: &self, chunks: &|p| chunks(weight.panel(p)) });
+                }
+                Layout::Rows => {}
             }
-            Layout::F16 => {
-                isa.run(Panels::<F16Pairs> { product: &self, chunks: &|p| chunks(weight.panel(p)) })
-            }
-            Layout::Bf16 => {
-                isa.run(Panels::<Bf16Pairs> { product: &self, chunks: &|p| chunks(weight.panel(p)) })
-            }
-            Layout::Rows => unreachable!("quantized weights are dequantized first"),
         }
+        self.run_assembled(isa);
     }
 
-    /// On quantized weights, a panel at a time.
-    pub fn run_dequantized(self, isa: Isa) {
-        let weight = self.group.weight;
-        let mut row = vec![0.0; weight.k()];
-        let mut panel = vec![[0.0; 2 * LANES]; weight.k().div_ceil(2)];
+    /// Makes each panel in f32 first.
+    fn run_assembled(self, isa: Isa) {
+        let mut row = Vec::new();
+        let mut panel = vec![[0.0; 2 * LANES]; self.k.div_ceil(2)];
         for p in self.panels.clone() {
-            weight.panel_to_f32(p, &mut row, &mut panel);
+            match self.group.weight {
+                Panels::Rows(weight) => weight.panel_to_f32(p, &mut row, &mut panel),
+                Panels::Columns(weight) => weight.columns_to_f32(p, &mut row, &mut panel),
+                Panels::ColumnsOf(x) => columns_to_f32(x, self.group.n, p, &mut panel),
+            }
             let product = Product { panels: p..p + 1, ..self };
-            isa.run(Panels::<F32Pairs> { product: &product, chunks: &|_| &panel });
+            isa.run(Body::<F32Pairs> { product: &product, chunks: &|_| &panel });
+        }
+    }
+}
+
+/// Sixteen columns of `(inner, n)` numbers.
+fn columns_to_f32(x: &[f32], n: usize, panel: usize, out: &mut [Chunk<f32>]) {
+    let columns = panel * LANES..((panel + 1) * LANES).min(n);
+    let mut rows = x.chunks_exact(n);
+    for chunk in out {
+        for step in chunk.as_chunks_mut::<LANES>().0 {
+            step.fill(0.0);
+            if let Some(row) = rows.next() {
+                step[..columns.len()].copy_from_slice(&row[columns.clone()]);
+            }
         }
     }
 }
@@ -57,12 +80,12 @@ fn chunks<T: crate::cast::Plain>(panel: &[u8]) -> &[Chunk<T>] {
     cast::<T>(panel).expect("panels are aligned").as_chunks().0
 }
 
-struct Panels<'a, W: Stored> {
+struct Body<'a, W: Stored> {
     product: &'a Product<'a>,
     chunks: &'a dyn Fn(usize) -> &'a [Chunk<W::Number>],
 }
 
-impl<W: Stored> Kernel for Panels<'_, W> {
+impl<W: Stored> Kernel for Body<'_, W> {
     type Output = ();
 
     #[inline(always)]
@@ -80,7 +103,7 @@ impl<W: Stored> Kernel for Panels<'_, W> {
     }
 }
 
-impl<W: Stored> Panels<'_, W> {
+impl<W: Stored> Body<'_, W> {
     #[inline(always)]
     fn four<S: Simd>(&self, s: S, panel: usize, w: [&[Chunk<W::Number>]; 4]) {
         let halves = [[w[0], w[1]], [w[2], w[3]]];

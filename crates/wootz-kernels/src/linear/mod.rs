@@ -9,9 +9,12 @@
 //! - The additions of one output have one order, whatever the number of tokens, tiles, parts or threads.
 
 mod float;
+mod grad;
 mod tiles;
 
-use crate::packed::{Layout, PackedMatrix};
+pub use grad::{linear_input_grad, linear_weight_grad};
+
+use crate::packed::PackedMatrix;
 use crate::pool::SharedSlice;
 use crate::simd::LANES;
 use crate::{Isa, Pool};
@@ -41,7 +44,7 @@ pub fn linear(isa: Isa, pool: &Pool, x: &[f32], m: usize, parts: &mut [LinearPar
             Group::new(part.weight, part.bias, SharedSlice::new(part.out), 0)
         })
         .collect();
-    products(isa, pool, &Rows { x, k, sources: None }, &[0, m as u32], None, &groups);
+    products(isa, pool, &Rows::Of { x, k }, &[0, m as u32], None, &groups);
 }
 
 /// Which rows go to which expert. Rows sorted by expert are numbered `0..R`.
@@ -95,7 +98,7 @@ pub fn grouped_linear(isa: Isa, pool: &Pool, x: &[f32], rows: ExpertRows<'_>, pa
             groups.push(Group::new(weight, part.biases.map(|biases| biases[e]), out, e));
         }
     }
-    products(isa, pool, &Rows { x, k, sources: Some(sources) }, offsets, Some(targets), &groups);
+    products(isa, pool, &Rows::Gathered { x, k, sources }, offsets, Some(targets), &groups);
 }
 
 fn assert_distinct(targets: &[u32], n_rows: usize) {
@@ -109,10 +112,24 @@ fn assert_distinct(targets: &[u32], n_rows: usize) {
 
 /// One matrix over one segment of the rows.
 struct Group<'a> {
-    weight: &'a PackedMatrix,
+    weight: Panels<'a>,
+    n: usize,
     bias: Option<&'a [f32]>,
     out: SharedSlice<'a, f32>,
+    /// Whether results are added to what `out` holds.
+    accumulate: bool,
     segment: usize,
+}
+
+/// Where the panels of a product come from: sixteen outputs each, all of the inner dimension.
+#[derive(Clone, Copy)]
+enum Panels<'a> {
+    /// Outputs are rows of the matrix.
+    Rows(&'a PackedMatrix),
+    /// Outputs are columns of the matrix, the inner dimension its rows.
+    Columns(&'a PackedMatrix),
+    /// Outputs are columns of `(inner, n)` numbers.
+    ColumnsOf(&'a [f32]),
 }
 
 impl<'a> Group<'a> {
@@ -125,7 +142,11 @@ impl<'a> Group<'a> {
         if let Some(bias) = bias {
             assert_eq!(bias.len(), weight.n(), "linear: length of the bias");
         }
-        Group { weight, bias, out, segment }
+        Group { weight: Panels::Rows(weight), n: weight.n(), bias, out, accumulate: false, segment }
+    }
+
+    fn n_panels(&self) -> usize {
+        self.n.div_ceil(LANES)
     }
 
     /// Writes sixteen outputs of a row, or as many as the matrix has.
@@ -134,13 +155,13 @@ impl<'a> Group<'a> {
     /// No other task writes these columns of this row.
     #[inline(always)]
     unsafe fn write(&self, row: usize, panel: usize, values: &[f32; LANES]) {
-        let n = self.weight.n();
-        let columns = panel * LANES..((panel + 1) * LANES).min(n);
+        let columns = panel * LANES..((panel + 1) * LANES).min(self.n);
         // SAFETY: the caller promises that these columns of this row are its own.
-        let out = unsafe { self.out.slice(row * n + columns.start..row * n + columns.end) };
-        match self.bias {
-            None => out.copy_from_slice(&values[..out.len()]),
-            Some(bias) => {
+        let out = unsafe { self.out.slice(row * self.n + columns.start..row * self.n + columns.end) };
+        match (self.bias, self.accumulate) {
+            (None, false) => out.copy_from_slice(&values[..out.len()]),
+            (None, true) => out.iter_mut().zip(values).for_each(|(o, v)| *o += v),
+            (Some(bias), _) => {
                 for ((o, v), b) in out.iter_mut().zip(values).zip(&bias[columns]) {
                     *o = v + b;
                 }
@@ -165,17 +186,14 @@ fn products(
     groups: &[Group<'_>],
 ) {
     let tiles = Tiles::new(isa, offsets);
-    let tasks = tasks(pool, rows.k, &tiles, groups);
-    tiles.with_floats(isa, pool, rows, |x| {
+    let tasks = tasks(pool, rows.k(), &tiles, groups);
+    tiles.with_floats(pool, rows, |x| {
         pool.run(tasks.len(), |i| {
             let Task { group, panels, tiles: range } = &tasks[i];
             let group = &groups[*group];
             let tiles = &tiles.list()[range.clone()];
-            let task = float::Product { group, panels: panels.clone(), tiles, targets, x };
-            match group.weight.layout() {
-                Layout::Rows => task.run_dequantized(isa),
-                _ => task.run(isa),
-            }
+            let task = float::Product { group, panels: panels.clone(), tiles, targets, x, k: rows.k() };
+            task.run(isa);
         });
     });
 }
@@ -188,15 +206,15 @@ fn tasks(pool: &Pool, k: usize, tiles: &Tiles, groups: &[Group<'_>]) -> Vec<Task
     let n_panels: usize = groups
         .iter()
         .filter(|group| !tiles.segment(group.segment).is_empty())
-        .map(|group| group.weight.n_panels())
+        .map(|group| group.n_panels())
         .sum();
     let per_task = (n_panels / (pool.threads() * 16)).clamp(1, 32).next_multiple_of(4);
     let per_stretch = (STRETCH_BYTES / (k.max(1) * 4 * tiles.max_width())).max(1);
     let mut tasks = Vec::new();
     for (index, group) in groups.iter().enumerate() {
         let segment = tiles.segment(group.segment);
-        for first_panel in (0..group.weight.n_panels()).step_by(per_task) {
-            let panels = first_panel..(first_panel + per_task).min(group.weight.n_panels());
+        for first_panel in (0..group.n_panels()).step_by(per_task) {
+            let panels = first_panel..(first_panel + per_task).min(group.n_panels());
             for first_tile in segment.clone().step_by(per_stretch) {
                 let tiles = first_tile..(first_tile + per_stretch).min(segment.end);
                 tasks.push(Task { group: index, panels: panels.clone(), tiles });

@@ -13,17 +13,45 @@ use crate::{Isa, Level, Pool};
 /// The numbers of rows for which there are kernels.
 pub(super) const WIDTHS: [usize; 5] = [1, 2, 4, 8, 12];
 
-/// Rows to multiply: those of `x`, or those that `sources` names.
-pub(super) struct Rows<'a> {
-    pub x: &'a [f32],
-    pub k: usize,
-    pub sources: Option<&'a [u32]>,
+/// Rows to multiply, each of `k` numbers.
+#[derive(Clone, Copy)]
+pub(super) enum Rows<'a> {
+    /// Those of `x`.
+    Of { x: &'a [f32], k: usize },
+    /// Those of `x` that `sources` names.
+    Gathered { x: &'a [f32], k: usize, sources: &'a [u32] },
+    /// The `n` columns of `x`, which has `k` rows.
+    ColumnsOf { x: &'a [f32], n: usize, k: usize },
 }
 
 impl Rows<'_> {
-    fn get(&self, row: usize) -> &[f32] {
-        let row = self.sources.map_or(row, |sources| sources[row] as usize);
-        &self.x[row * self.k..(row + 1) * self.k]
+    pub fn k(&self) -> usize {
+        match *self {
+            Rows::Of { k, .. } | Rows::Gathered { k, .. } | Rows::ColumnsOf { k, .. } => k,
+        }
+    }
+
+    /// Interleaves the rows of a tile: `[k][width]`. Places past the rows are left alone.
+    fn interleave(&self, tile: &Tile, out: &mut [f32]) {
+        let row = |row: usize| match *self {
+            Rows::Of { x, k } => &x[row * k..(row + 1) * k],
+            Rows::Gathered { x, k, sources } => &x[sources[row] as usize * k..][..k],
+            Rows::ColumnsOf { .. } => unreachable!("columns are copied as they lie"),
+        };
+        if let Rows::ColumnsOf { x, n, k } = *self {
+            for (from, to) in x.chunks_exact(n).zip(out.chunks_exact_mut(tile.width)).take(k) {
+                to[..tile.rows.len()].copy_from_slice(&from[tile.rows.clone()]);
+            }
+        } else if tile.width == 1 {
+            let row = row(tile.rows.start);
+            out[..row.len()].copy_from_slice(row);
+        } else {
+            for (t, index) in tile.rows.clone().enumerate() {
+                for (x, out) in row(index).iter().zip(out.chunks_exact_mut(tile.width)) {
+                    out[t] = *x;
+                }
+            }
+        }
     }
 }
 
@@ -79,47 +107,23 @@ impl Tiles {
     }
 
     /// Packs `[k / 2][2][width]` f32 for every tile, one after the other, and calls `use_it` with them.
-    pub fn with_floats<R>(
-        &self,
-        isa: Isa,
-        pool: &Pool,
-        rows: &Rows<'_>,
-        use_it: impl FnOnce(&[f32]) -> R,
-    ) -> R {
-        let _ = isa;
-        let k = rows.k.next_multiple_of(2);
+    pub fn with_floats<R>(&self, pool: &Pool, rows: &Rows<'_>, use_it: impl FnOnce(&[f32]) -> R) -> R {
+        let k = rows.k().next_multiple_of(2);
         pool.with_scratch(self.total_width * k * 4, |bytes| {
             let packed = cast_mut::<f32>(bytes).expect("scratch space is aligned");
-            if let [Tile { width: 1, rows: row, .. }] = &self.list[..] {
-                copy_row(rows.get(row.start), packed);
-            } else {
-                let packed = SharedSlice::new(packed);
-                let per_task = (1_usize << 14).div_ceil(self.max_width * k.max(1)).max(1);
-                pool.run(self.list.len().div_ceil(per_task), |task| {
-                    for tile in self.list.iter().skip(task * per_task).take(per_task) {
-                        // SAFETY: tiles do not overlap, and each is packed by one task.
-                        let out = unsafe { packed.slice(tile.start * k..(tile.start + tile.width) * k) };
-                        pack_tile(rows, tile, out);
+            let shared = SharedSlice::new(packed);
+            let per_task = (1_usize << 14).div_ceil(self.max_width * k.max(1)).max(1);
+            pool.run(self.list.len().div_ceil(per_task), |task| {
+                for tile in self.list.iter().skip(task * per_task).take(per_task) {
+                    // SAFETY: tiles do not overlap, and each is packed by one task.
+                    let out = unsafe { shared.slice(tile.start * k..(tile.start + tile.width) * k) };
+                    if tile.rows.len() < tile.width || k != rows.k() {
+                        out.fill(0.0);
                     }
-                });
-            }
+                    rows.interleave(tile, out);
+                }
+            });
             use_it(packed)
         })
-    }
-}
-
-fn copy_row(row: &[f32], out: &mut [f32]) {
-    out[..row.len()].copy_from_slice(row);
-    out[row.len()..].fill(0.0);
-}
-
-fn pack_tile(rows: &Rows<'_>, tile: &Tile, out: &mut [f32]) {
-    if tile.rows.len() < tile.width || !rows.k.is_multiple_of(2) {
-        out.fill(0.0);
-    }
-    for (t, row) in tile.rows.clone().enumerate() {
-        for (x, out) in rows.get(row).iter().zip(out.chunks_exact_mut(tile.width)) {
-            out[t] = *x;
-        }
     }
 }

@@ -86,21 +86,22 @@ fn reversed<const N: usize>(mut x: [u8; N]) -> [u8; N] {
     x
 }
 
-/// One row of a panel.
-pub(super) fn row_of_panel(layout: Layout, panel: &[u8], lane: usize, out: &mut [f32]) {
+/// Numbers of one row of a panel, from `first` on.
+pub(super) fn part_of_panel(layout: Layout, panel: &[u8], lane: usize, first: usize, out: &mut [f32]) {
     let aligned = "panels are aligned";
+    let places = (first..).map(|k| place(layout, lane, k));
     match layout {
         Layout::F32 => {
             let panel = cast::<f32>(panel).expect(aligned);
-            out.iter_mut().enumerate().for_each(|(k, o)| *o = panel[place(layout, lane, k)]);
+            out.iter_mut().zip(places).for_each(|(o, place)| *o = panel[place]);
         }
         Layout::F16 => {
             let panel = cast::<f16>(panel).expect(aligned);
-            out.iter_mut().enumerate().for_each(|(k, o)| *o = panel[place(layout, lane, k)].to_f32());
+            out.iter_mut().zip(places).for_each(|(o, place)| *o = panel[place].to_f32());
         }
         _ => {
             let panel = cast::<bf16>(panel).expect(aligned);
-            out.iter_mut().enumerate().for_each(|(k, o)| *o = panel[place(layout, lane, k)].to_f32());
+            out.iter_mut().zip(places).for_each(|(o, place)| *o = panel[place].to_f32());
         }
     }
 }

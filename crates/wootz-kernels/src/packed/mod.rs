@@ -116,7 +116,7 @@ impl PackedMatrix {
                 let row_bytes = self.data.len() / self.n;
                 block::dequantize(self.ty, &self.data[i * row_bytes..(i + 1) * row_bytes], out);
             }
-            _ => float::row_of_panel(self.layout, self.panel(i / LANES), i % LANES, out),
+            _ => float::part_of_panel(self.layout, self.panel(i / LANES), i % LANES, 0, out),
         }
     }
 
@@ -133,10 +133,6 @@ impl PackedMatrix {
         self.layout
     }
 
-    pub(crate) fn n_panels(&self) -> usize {
-        self.n.div_ceil(LANES)
-    }
-
     /// Sixteen rows in this layout; up to sixteen of the file's for [`Layout::Rows`].
     pub(crate) fn panel(&self, panel: usize) -> &[u8] {
         if self.layout == Layout::Rows {
@@ -148,7 +144,8 @@ impl PackedMatrix {
     }
 
     /// Dequantizes a panel to [`Layout::F32`].
-    pub(crate) fn panel_to_f32(&self, panel: usize, row: &mut [f32], out: &mut [[f32; 2 * LANES]]) {
+    pub(crate) fn panel_to_f32(&self, panel: usize, row: &mut Vec<f32>, out: &mut [Chunk<f32>]) {
+        row.resize(self.k, 0.0);
         for lane in 0..LANES {
             let i = panel * LANES + lane;
             if i < self.n {
@@ -159,6 +156,38 @@ impl PackedMatrix {
             for (chunk, x) in out.iter_mut().zip(row.chunks(2)) {
                 chunk[lane] = x[0];
                 chunk[LANES + lane] = x.get(1).copied().unwrap_or(0.0);
+            }
+        }
+    }
+
+    /// Sixteen columns as a panel of which the rows are the inner dimension.
+    pub(crate) fn columns_to_f32(&self, panel: usize, row: &mut Vec<f32>, out: &mut [Chunk<f32>]) {
+        let columns = panel * LANES..((panel + 1) * LANES).min(self.k);
+        row.resize(self.k, 0.0);
+        for (i, chunk) in out.iter_mut().enumerate() {
+            for (j, step) in chunk.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+                step.fill(0.0);
+                let r = 2 * i + j;
+                if r >= self.n {
+                    continue;
+                }
+                match self.layout {
+                    Layout::Rows => {
+                        // PERF: dequantizes whole rows for sixteen columns; the type's own product is the fast path.
+                        self.row(r, row);
+                        step[..columns.len()].copy_from_slice(&row[columns.clone()]);
+                    }
+                    _ => {
+                        let part = &mut step[..columns.len()];
+                        float::part_of_panel(
+                            self.layout,
+                            self.panel(r / LANES),
+                            r % LANES,
+                            columns.start,
+                            part,
+                        );
+                    }
+                }
             }
         }
     }
