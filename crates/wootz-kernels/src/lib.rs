@@ -7,9 +7,11 @@
 #![expect(clippy::needless_range_loop, reason = "in kernels an index names a register or a lane")]
 
 mod aligned;
+mod attention;
 mod block;
 pub mod cast;
 mod isa;
+mod kv_store;
 mod linear;
 mod packed;
 mod pool;
@@ -21,8 +23,13 @@ mod tensor_type;
 mod test_rng;
 
 pub use aligned::AlignedBytes;
+pub use attention::{
+    AttendForward, AttendGrads, AttendSeq, AttendSpec, DenseSeq, Visible, attend, attend_dense,
+    attend_dense_backward,
+};
 pub use block::{NotWritable, can_quantize, dequantize, quantize};
 pub use isa::{Isa, Level};
+pub use kv_store::{KvStore, Slot, Values};
 pub use linear::{
     ExpertPart, ExpertRows, LinearPart, grouped_linear, linear, linear_input_grad, linear_weight_grad,
 };

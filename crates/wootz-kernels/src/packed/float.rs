@@ -54,7 +54,7 @@ impl Stored for Bf16Pairs {
 }
 
 /// Where number `k` of a row lies in a panel, as an index of numbers.
-fn place(layout: Layout, lane: usize, k: usize) -> usize {
+pub(crate) fn place(layout: Layout, lane: usize, k: usize) -> usize {
     let chunk = k / 2 * 2 * LANES;
     match layout {
         Layout::Bf16 => chunk + lane * 2 + k % 2,

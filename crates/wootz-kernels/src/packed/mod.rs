@@ -10,7 +10,7 @@ mod float;
 use crate::simd::LANES;
 use crate::{AlignedBytes, Isa, Pool, TensorType, block};
 
-pub(crate) use float::{Bf16Pairs, Chunk, F16Pairs, F32Pairs, Stored};
+pub(crate) use float::{Bf16Pairs, Chunk, F16Pairs, F32Pairs, Stored, place};
 
 /// What a product may round besides its own sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

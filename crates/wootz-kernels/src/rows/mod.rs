@@ -11,7 +11,9 @@ mod rope;
 mod softmax;
 
 pub use activation::{Activation, activate, gated};
+pub(crate) use elementwise::add_scaled;
 pub use elementwise::{add, add_assign, mul, scale};
+pub(crate) use norm::dot_lanes;
 pub use norm::{dot, l2_norm, layer_norm, rms_norm};
 pub use rope::{RopeStyle, rope, rope_tables};
 pub use softmax::{log_softmax, softmax};

@@ -1,0 +1,483 @@
+//! One task of attention: some rows of one sequence against one key head, block by block.
+//!
+//! Where:  tasks of [`attend`](super::attend).
+//! Idea:   a row is a (token, query head) pair; rows go in tiles as in the linear product. For each block and tile: scores (lanes
+//!         are positions), their soft-max, values weighed (lanes are the head's numbers).
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::{AttendSeq, AttendSpec};
+use crate::cast::{Plain, cast};
+use crate::isa::Kernel;
+use crate::kv_store::{KvStore, Values};
+use crate::packed::{Chunk, F32Pairs, Stored};
+use crate::pool::SharedSlice;
+use crate::simd::{LANES, Simd, math};
+use crate::{Isa, Level};
+
+/// Positions after which partial results are merged, in absolute positions.
+const SPAN: usize = 1024;
+/// Room for the scores of one row and block.
+const MAX_BLOCK: usize = 128;
+const MAX_WIDTH: usize = 12;
+const WIDTHS: [usize; 5] = [1, 2, 4, 8, 12];
+
+pub(super) fn max_width(isa: Isa) -> usize {
+    if isa.level() == Level::Avx512 { MAX_WIDTH } else { 4 }
+}
+
+pub(super) struct Task<'a> {
+    pub spec: &'a AttendSpec<'a>,
+    pub q: &'a [f32],
+    pub out: SharedSlice<'a, f32>,
+    pub store: &'a KvStore,
+    pub seq: &'a AttendSeq<'a>,
+    pub kv_head: usize,
+    /// Of `token·group + head`, counted inside the sequence.
+    pub rows: Range<usize>,
+}
+
+pub(super) struct Body<'a, W>(Task<'a>, PhantomData<W>);
+
+impl<'a, W> Body<'a, W> {
+    pub fn new(task: Task<'a>) -> Self {
+        Body(task, PhantomData)
+    }
+}
+
+/// Rows that go through the blocks together.
+struct Tile {
+    width: usize,
+    rows: Range<usize>,
+    /// `[d_k / 2][2][width]`, scaled.
+    q: Vec<f32>,
+    visible: [Range<usize>; MAX_WIDTH],
+    slope: [f32; MAX_WIDTH],
+    position: [usize; MAX_WIDTH],
+    /// Of the running span, and of all before it.
+    span: Sums,
+    total: Sums,
+}
+
+/// Soft-max sums: greatest score, sum of exponentials, weighed values `[width][d_v]`.
+struct Sums {
+    max: [f32; MAX_WIDTH],
+    sum: [f32; MAX_WIDTH],
+    acc: Vec<f32>,
+}
+
+impl Sums {
+    fn empty(len: usize) -> Self {
+        Sums { max: [f32::NEG_INFINITY; MAX_WIDTH], sum: [0.0; MAX_WIDTH], acc: vec![0.0; len] }
+    }
+
+    fn clear(&mut self) {
+        self.max.fill(f32::NEG_INFINITY);
+        self.sum.fill(0.0);
+        self.acc.fill(0.0);
+    }
+}
+
+impl<W: Stored> Kernel for Body<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let task = self.0;
+        let max_width = if S::ACCUMULATORS >= 2 * MAX_WIDTH { MAX_WIDTH } else { 4 };
+        let mut tiles = task.tiles(max_width);
+        let block_len = task.store.block_len();
+        let seen = |tile: &Tile| {
+            let rows = &tile.visible[..tile.rows.len()];
+            let start = rows.iter().map(|r| r.start).min().unwrap_or(0);
+            start..rows.iter().map(|r| r.end).max().unwrap_or(0)
+        };
+        let start = tiles.iter().map(|tile| seen(tile).start).min().unwrap_or(0);
+        let end = tiles.iter().map(|tile| seen(tile).end).max().unwrap_or(0);
+        let mut transposed = Vec::new();
+        for index in start / block_len..end.div_ceil(block_len) {
+            let first = index * block_len;
+            let block = task.seq.block_table[index] as usize;
+            let keys = chunks::<W::Number>(task.store.keys(block, task.kv_head));
+            let block_values = task.store.stored_values(block, task.kv_head);
+            if task.store.values() == Values::FirstOfKeys {
+                transpose::<S, W>(s, keys, block_len, task.spec.d_v, &mut transposed);
+            }
+            for tile in &mut tiles {
+                let seen = seen(tile);
+                if first.is_multiple_of(SPAN) {
+                    merge(s, tile);
+                }
+                if seen.end <= first || seen.start >= first + block_len {
+                    continue;
+                }
+                let block = Block { first, n: (task.seq.kv_len - first).min(block_len), len: block_len };
+                match task.store.values() {
+                    Values::Stored => {
+                        let values = chunks::<W::Number>(block_values);
+                        by_width::<S, W, W>(s, task.spec, tile, block, keys, values);
+                    }
+                    Values::FirstOfKeys => {
+                        by_width::<S, W, F32Pairs>(s, task.spec, tile, block, keys, &transposed)
+                    }
+                }
+            }
+        }
+        for tile in &mut tiles {
+            merge(s, tile);
+            task.finish(tile);
+        }
+    }
+}
+
+impl Task<'_> {
+    fn tiles(&self, max_width: usize) -> Vec<Tile> {
+        let mut tiles = Vec::new();
+        let mut first = self.rows.start;
+        while first < self.rows.end {
+            let rows = first..(first + max_width).min(self.rows.end);
+            first = rows.end;
+            tiles.push(self.tile(rows));
+        }
+        tiles
+    }
+
+    /// Token of the batch and query head of a row.
+    fn place(&self, row: usize) -> (usize, usize) {
+        let group = self.spec.group();
+        (self.seq.q_rows.start + row / group, self.kv_head * group + row % group)
+    }
+
+    fn tile(&self, rows: Range<usize>) -> Tile {
+        let AttendSpec { n_heads, d_k, d_v, scale, .. } = *self.spec;
+        let width = WIDTHS.into_iter().find(|&width| width >= rows.len()).expect("the widest fits");
+        let mut tile = Tile {
+            width,
+            q: vec![0.0; d_k.next_multiple_of(2) * width],
+            visible: [const { 0..0 }; MAX_WIDTH],
+            slope: [0.0; MAX_WIDTH],
+            position: [0; MAX_WIDTH],
+            span: Sums::empty(width * d_v.next_multiple_of(LANES)),
+            total: Sums::empty(width * d_v.next_multiple_of(LANES)),
+            rows,
+        };
+        for (t, row) in tile.rows.clone().enumerate() {
+            let (token, head) = self.place(row);
+            for (i, x) in self.q[(token * n_heads + head) * d_k..][..d_k].iter().enumerate() {
+                tile.q[i * width + t] = x * scale;
+            }
+            let position = self.seq.first_position + row / self.spec.group();
+            tile.visible[t] = self.spec.visible.range(position, self.seq.kv_len);
+            tile.position[t] = position;
+            tile.slope[t] = self.spec.alibi_slopes.map_or(0.0, |slopes| slopes[head]);
+            if let Some(sinks) = self.spec.sinks {
+                (tile.total.max[t], tile.total.sum[t]) = (sinks[head], 1.0);
+            }
+        }
+        tile
+    }
+
+    /// Divides by the sums and writes the rows.
+    fn finish(&self, tile: &Tile) {
+        let AttendSpec { n_heads, d_v, .. } = *self.spec;
+        let padded = d_v.next_multiple_of(LANES);
+        for (t, row) in tile.rows.clone().enumerate() {
+            let (token, head) = self.place(row);
+            let start = (token * n_heads + head) * d_v;
+            // SAFETY: a (token, head) pair belongs to one task, and sequences do not share rows.
+            let out = unsafe { self.out.slice(start..start + d_v) };
+            let factor = if tile.total.sum[t] > 0.0 { 1.0 / tile.total.sum[t] } else { 0.0 };
+            for (o, x) in out.iter_mut().zip(&tile.total.acc[t * padded..]) {
+                // A NaN stays one, whatever the sum.
+                *o = if tile.total.sum[t].is_nan() { f32::NAN } else { x * factor };
+            }
+        }
+    }
+}
+
+fn chunks<T: Plain>(bytes: &[u8]) -> &[Chunk<T>] {
+    cast::<T>(bytes).expect("blocks are aligned").as_chunks().0
+}
+
+/// A block of positions: where it begins, how many are written, how many there is room for.
+#[derive(Clone, Copy)]
+struct Block {
+    first: usize,
+    n: usize,
+    len: usize,
+}
+
+#[inline(always)]
+fn by_width<S: Simd, W: Stored, V: Stored>(
+    s: S,
+    spec: &AttendSpec<'_>,
+    tile: &mut Tile,
+    block: Block,
+    keys: &[Chunk<W::Number>],
+    values: &[Chunk<V::Number>],
+) {
+    match tile.width {
+        1 => one_block::<S, W, V, 1>(s, spec, tile, block, keys, values),
+        2 => one_block::<S, W, V, 2>(s, spec, tile, block, keys, values),
+        8 if S::ACCUMULATORS >= 8 => one_block::<S, W, V, 8>(s, spec, tile, block, keys, values),
+        12 if S::ACCUMULATORS >= 12 => one_block::<S, W, V, 12>(s, spec, tile, block, keys, values),
+        _ => one_block::<S, W, V, 4>(s, spec, tile, block, keys, values),
+    }
+}
+
+/// Scores, soft-max and weighed values of one tile and one block.
+#[inline(always)]
+fn one_block<S: Simd, W: Stored, V: Stored, const M: usize>(
+    s: S,
+    spec: &AttendSpec<'_>,
+    tile: &mut Tile,
+    block: Block,
+    keys: &[Chunk<W::Number>],
+    values: &[Chunk<V::Number>],
+) {
+    assert_eq!(tile.width, M, "tiles are as wide as their kernel");
+    let mut p = [[0.0_f32; MAX_BLOCK]; M];
+    let pairs = tile.q.as_chunks::<M>().0.as_chunks::<2>().0;
+    let n_panels = block.n.div_ceil(LANES);
+    let mut panel = 0;
+    while panel < n_panels {
+        if panel + 2 <= n_panels {
+            let keys = [
+                &keys[panel * pairs.len()..][..pairs.len()],
+                &keys[(panel + 1) * pairs.len()..][..pairs.len()],
+            ];
+            let scores = products::<S, W, M, 2>(s, pairs, keys);
+            for t in 0..M {
+                place_scores(s, scores[t][0], &mut p[t], panel);
+                place_scores(s, scores[t][1], &mut p[t], panel + 1);
+            }
+            panel += 2;
+        } else {
+            let scores = products::<S, W, M, 1>(s, pairs, [&keys[panel * pairs.len()..][..pairs.len()]]);
+            for t in 0..M {
+                place_scores(s, scores[t][0], &mut p[t], panel);
+            }
+            panel += 1;
+        }
+    }
+    let mut correction = [0.0; M];
+    for t in 0..M {
+        correction[t] = soften(s, spec, tile, t, block, &mut p[t]);
+    }
+    weigh::<S, V, M>(s, tile, block, &p, correction, values);
+}
+
+#[inline(always)]
+fn place_scores<S: Simd>(s: S, scores: S::F, p: &mut [f32; MAX_BLOCK], panel: usize) {
+    s.store(scores, &mut p.as_chunks_mut::<LANES>().0[panel]);
+}
+
+/// Dot products of `M` queries with `P` times sixteen keys.
+#[inline(always)]
+fn products<S: Simd, W: Stored, const M: usize, const P: usize>(
+    s: S,
+    x: &[[[f32; M]; 2]],
+    w: [&[Chunk<W::Number>]; P],
+) -> [[S::F; P]; M] {
+    let mut acc = [[s.splat(0.0); P]; M];
+    for i in 0..x.len() {
+        let mut steps = [[s.splat(0.0); 2]; P];
+        for p in 0..P {
+            steps[p] = W::load(s, &w[p][i]);
+        }
+        for j in 0..2 {
+            for t in 0..M {
+                let x = s.splat(x[i][j][t]);
+                for p in 0..P {
+                    acc[t][p] = s.mul_add(steps[p][j], x, acc[t][p]);
+                }
+            }
+        }
+    }
+    acc
+}
+
+/// Turns a row's scores into exponentials, updates its sums, and returns the factor for what was weighed before.
+#[inline(always)]
+fn soften<S: Simd>(
+    s: S,
+    spec: &AttendSpec<'_>,
+    tile: &mut Tile,
+    t: usize,
+    block: Block,
+    p: &mut [f32; MAX_BLOCK],
+) -> f32 {
+    let (panels, _) = p.as_chunks_mut::<LANES>();
+    let panels = &mut panels[..block.n.div_ceil(LANES)];
+    let visible = &tile.visible[t];
+    let iota = s.load(&std::array::from_fn(|i| i as f32));
+    let low = s.splat(f32::NEG_INFINITY);
+    let mut max = low;
+    for (i, panel) in panels.iter_mut().enumerate() {
+        let first = block.first + i * LANES;
+        let mut score = s.load(panel);
+        if let Some(cap) = spec.softcap {
+            score = s.mul(s.splat(cap), math::tanh(s, s.mul(score, s.splat(1.0 / cap))));
+        }
+        if spec.alibi_slopes.is_some() {
+            let distance = s.add(iota, s.splat(first as f32 - tile.position[t] as f32));
+            score = s.mul_add(s.splat(tile.slope[t]), distance, score);
+        }
+        if first < visible.start || first + LANES > visible.end {
+            let start = s.splat(visible.start as f32 - first as f32);
+            let end = s.splat(visible.end as f32 - first as f32);
+            score = s.select_lt(iota, start, low, s.select_lt(iota, end, score, low));
+        }
+        // The score stands second, so that a NaN shows in the result instead of vanishing.
+        max = s.max(max, score);
+        s.store(score, panel);
+    }
+    let before = tile.span.max[t];
+    let max = s.max_lane(max);
+    let max = if max > before || max.is_nan() { max } else { before };
+    // A row that has seen nothing yet subtracts zero: its exponentials are zero all the same.
+    let base = if max == f32::NEG_INFINITY { 0.0 } else { max };
+    let mut sum = s.splat(0.0);
+    for panel in panels.iter_mut() {
+        let e = math::exp(s, s.sub(s.load(panel), s.splat(base)));
+        sum = s.add(sum, e);
+        s.store(e, panel);
+    }
+    let correction = exp(s, before - base);
+    tile.span.sum[t] = tile.span.sum[t] * correction + s.sum(sum);
+    tile.span.max[t] = max;
+    correction
+}
+
+#[inline(always)]
+fn exp<S: Simd>(s: S, x: f32) -> f32 {
+    let mut out = [0.0; LANES];
+    s.store(math::exp(s, s.splat(x)), &mut out);
+    out[0]
+}
+
+/// `acc = acc·correction + p·values`
+#[inline(always)]
+fn weigh<S: Simd, V: Stored, const M: usize>(
+    s: S,
+    tile: &mut Tile,
+    block: Block,
+    p: &[[f32; MAX_BLOCK]; M],
+    correction: [f32; M],
+    values: &[Chunk<V::Number>],
+) {
+    let padded = tile.span.acc.len() / M;
+    let n_panels = padded / LANES;
+    let per_panel = block.len / 2;
+    let mut panel = 0;
+    while panel < n_panels {
+        if panel + 2 <= n_panels {
+            let values =
+                [&values[panel * per_panel..][..per_panel], &values[(panel + 1) * per_panel..][..per_panel]];
+            weigh_panels::<S, V, M, 2>(s, &mut tile.span.acc, panel, block.n, p, correction, values);
+            panel += 2;
+        } else {
+            let values = [&values[panel * per_panel..][..per_panel]];
+            weigh_panels::<S, V, M, 1>(s, &mut tile.span.acc, panel, block.n, p, correction, values);
+            panel += 1;
+        }
+    }
+}
+
+#[inline(always)]
+fn weigh_panels<S: Simd, V: Stored, const M: usize, const P: usize>(
+    s: S,
+    acc_rows: &mut [f32],
+    panel: usize,
+    n: usize,
+    p: &[[f32; MAX_BLOCK]; M],
+    correction: [f32; M],
+    values: [&[Chunk<V::Number>]; P],
+) {
+    let padded = acc_rows.len() / M;
+    let mut acc = [[s.splat(0.0); P]; M];
+    for t in 0..M {
+        let row = acc_rows[t * padded..][..padded].as_chunks::<LANES>().0;
+        for i in 0..P {
+            acc[t][i] = s.mul(s.load(&row[panel + i]), s.splat(correction[t]));
+        }
+    }
+    for pair in 0..n / 2 {
+        let mut steps = [[s.splat(0.0); 2]; P];
+        for i in 0..P {
+            steps[i] = V::load(s, &values[i][pair]);
+        }
+        for j in 0..2 {
+            for t in 0..M {
+                let x = s.splat(p[t][(2 * pair + j) % MAX_BLOCK]);
+                for i in 0..P {
+                    acc[t][i] = s.mul_add(steps[i][j], x, acc[t][i]);
+                }
+            }
+        }
+    }
+    if n % 2 == 1 {
+        // The second position of the last pair was never written, or belonged to someone else.
+        for i in 0..P {
+            let [step, _] = V::load(s, &values[i][n / 2]);
+            for t in 0..M {
+                acc[t][i] = s.mul_add(step, s.splat(p[t][(n - 1) % MAX_BLOCK]), acc[t][i]);
+            }
+        }
+    }
+    for t in 0..M {
+        let row = acc_rows[t * padded..][..padded].as_chunks_mut::<LANES>().0;
+        for i in 0..P {
+            s.store(acc[t][i], &mut row[panel + i]);
+        }
+    }
+}
+
+/// Adds a span's sums to the total.
+#[inline(always)]
+fn merge<S: Simd>(s: S, tile: &mut Tile) {
+    let (span, total) = (&mut tile.span, &mut tile.total);
+    let padded = span.acc.len() / tile.width;
+    for t in 0..tile.width {
+        let max = if span.max[t] > total.max[t] || span.max[t].is_nan() { span.max[t] } else { total.max[t] };
+        let base = if max == f32::NEG_INFINITY { 0.0 } else { max };
+        let (a, b) = (exp(s, total.max[t] - base), exp(s, span.max[t] - base));
+        total.sum[t] = total.sum[t] * a + span.sum[t] * b;
+        total.max[t] = max;
+        let from = span.acc[t * padded..][..padded].as_chunks::<LANES>().0;
+        let to = total.acc[t * padded..][..padded].as_chunks_mut::<LANES>().0;
+        for (from, to) in from.iter().zip(to) {
+            s.store(s.mul_add(s.load(from), s.splat(b), s.mul(s.load(to), s.splat(a))), to);
+        }
+    }
+    span.clear();
+}
+
+/// The first `d_v` numbers of a block's keys, in the order of values.
+#[inline(always)]
+fn transpose<S: Simd, W: Stored>(
+    s: S,
+    keys: &[Chunk<W::Number>],
+    block_len: usize,
+    d_v: usize,
+    out: &mut Vec<Chunk<f32>>,
+) {
+    let pairs = keys.len() * LANES / block_len;
+    out.resize(d_v.div_ceil(LANES) * block_len / 2, [0.0; 2 * LANES]);
+    for (index, chunk) in keys.iter().enumerate() {
+        let (first, d) = (index / pairs * LANES, index % pairs * 2);
+        for (j, step) in W::load(s, chunk).into_iter().enumerate() {
+            if d + j >= d_v {
+                continue;
+            }
+            let mut positions = [0.0; LANES];
+            s.store(step, &mut positions);
+            for (i, x) in positions.into_iter().enumerate() {
+                let position = first + i;
+                let lane = (d + j) % LANES;
+                out[(d + j) / LANES * block_len / 2 + position / 2][position % 2 * LANES + lane] = x;
+            }
+        }
+    }
+}
