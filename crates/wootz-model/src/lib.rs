@@ -1,4 +1,22 @@
 //! Configurations, architectures and encoders as graphs.
 //!
-//! Where:  between weights and those who run models.
+//! Where:  between weights and those who run models: the engine, the trainer, the command line.
+//! Idea:   a model is a [`Network`], a list of layers whose parts are enum variants, filled from a [`Config`].
+//!         Adding an architecture is mapping its configuration and naming its tensors.
+//! Elsewhere: operators and devices (`wootz-graph`), files (`wootz-weights`), sampling (`wootz-engine`).
 #![forbid(unsafe_code)]
+
+mod arch;
+pub mod config;
+mod error;
+mod hf;
+mod load;
+mod names;
+mod network;
+mod rope;
+
+pub use config::Config;
+pub use error::{Error, Result};
+pub use hf::Hf;
+pub use load::Model;
+pub use network::Network;

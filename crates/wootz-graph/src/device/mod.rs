@@ -1,0 +1,121 @@
+//! What runs plans: the traits, and what passes between host and device.
+//!
+//! Where:  the engine and the trainer hold a [`Device`], load [`Weights`] once, and keep an [`Executor`] each.
+//! Idea:   devices differ in how they store and compute, never in what: any device must agree with
+//!         [`Reference`](crate::Reference) operator by operator.
+
+pub(crate) mod cpu;
+pub(crate) mod reference;
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use wootz_kernels::TensorType;
+
+use crate::batch::Batch;
+use crate::param::{Param, ParamSpec, Params};
+use crate::plan::Plan;
+use crate::shape::Shape;
+use crate::state::{StateCapacity, StateSpec};
+use crate::{Error, Result};
+
+/// A weight's numbers as they stand in a file, row-major.
+#[derive(Clone, Debug)]
+pub struct HostTensor<'a> {
+    /// How the numbers are stored.
+    pub ty: TensorType,
+    /// All of them.
+    pub bytes: Cow<'a, [u8]>,
+}
+
+/// Gives the numbers of a declared weight.
+pub type Source<'s> = dyn Fn(&ParamSpec) -> Result<HostTensor<'s>> + 's;
+
+/// The loaded weights of one model on one device. Cloning shares them.
+#[derive(Clone)]
+pub struct Weights(pub(crate) Arc<dyn Any + Send + Sync>);
+
+/// Something that stores weights and runs plans.
+pub trait Device: Send + Sync {
+    /// `cpu`, `reference`.
+    fn name(&self) -> &'static str;
+
+    /// Loads every declared weight, packed as this device wants it.
+    fn load(&self, params: &Params, source: &Source) -> Result<Weights>;
+
+    /// Something that runs plans over these weights, with states of its own.
+    fn executor(
+        &self,
+        weights: &Weights,
+        states: &[StateSpec],
+        capacity: StateCapacity,
+    ) -> Result<Box<dyn Executor>>;
+}
+
+/// Runs plans over one model's weights. Keeps the states of the sequences and the arena of the plans.
+pub trait Executor: Send {
+    /// Runs every step of `plan`. With `taps`, named values are shown after they were computed.
+    fn run(&mut self, plan: &Plan, batch: &Batch, taps: Option<&mut dyn Taps>) -> Result<()>;
+
+    /// Output number `index` of the plan that ran last: as many rows as the batch had.
+    fn output(&self, plan: &Plan, batch: &Batch, index: usize) -> Vec<f32>;
+
+    /// Calls `read` with output number `index` of the plan that ran last, without a copy where the device has none
+    /// to make.
+    fn with_output(&self, plan: &Plan, batch: &Batch, index: usize, read: &mut dyn FnMut(&[f32])) {
+        read(&self.output(plan, batch, index));
+    }
+
+    /// Copies the keys and values of one block to another, in all states.
+    fn copy_block(&mut self, from: u32, to: u32);
+
+    /// The recurrences of a slot, of all states one after the other.
+    fn slot(&self, slot: usize) -> Vec<f32>;
+
+    /// Sets the recurrences of a slot; an empty slice sets them to zero, as a new sequence starts.
+    fn set_slot(&mut self, slot: usize, numbers: &[f32]);
+
+    /// Replaces a weight's numbers; its shape stays.
+    fn set_weight(&mut self, param: Param, numbers: &[f32]) -> Result<()>;
+
+    /// A weight's numbers.
+    fn weight(&self, param: Param) -> Vec<f32>;
+}
+
+/// Reads and replaces named values while a plan runs.
+pub trait Taps {
+    /// Called after `name` was computed. What is left in `numbers` is what the model goes on with.
+    fn tap(&mut self, name: &str, shape: &Shape, numbers: &mut [f32]);
+}
+
+/// Checks that a plan can run this batch.
+pub(crate) fn check_run(plan: &Plan, batch: &Batch) -> Result<()> {
+    batch.validate()?;
+    if !plan.capacity().covers(&batch.rows()) {
+        return Err(Error::Mismatch(format!(
+            "a plan for {:?} cannot run a batch of {:?}",
+            plan.capacity(),
+            batch.rows()
+        )));
+    }
+    Ok(())
+}
+
+/// Checks that a source gave as many bytes as the declaration asks for.
+pub(crate) fn check_tensor(spec: &ParamSpec, tensor: &HostTensor) -> Result<()> {
+    let fail = |message| Error::Weight { name: spec.name.clone(), message };
+    let width = spec.shape.last().copied().unwrap_or(1);
+    let rows = spec.n_elements() / width.max(1);
+    let expected = tensor.ty.row_bytes(width).and_then(|bytes| bytes.checked_mul(rows));
+    match expected {
+        None => Err(fail(format!("rows of {width} numbers are no whole number of `{}` blocks", tensor.ty))),
+        Some(expected) if expected != tensor.bytes.len() => Err(fail(format!(
+            "expected {expected} bytes for {:?} of `{}`, got {}",
+            spec.shape,
+            tensor.ty,
+            tensor.bytes.len()
+        ))),
+        Some(_) => Ok(()),
+    }
+}

@@ -1,0 +1,256 @@
+//! The reference device: every operator by its plain f64 definition, one buffer a value, one thread.
+//!
+//! Where:  tests hold the other devices against it; gradients are checked on it by finite differences.
+//! Idea:   nothing here is clever. Ids are f64 as well, and states are flat arrays of positions.
+
+use std::sync::{Arc, RwLock};
+
+use crate::batch::{Batch, Data, Sequence};
+use crate::cost::n_elements;
+use crate::device::{Device, Executor, HostTensor, Source, Taps, Weights, check_run, check_tensor};
+use crate::param::{Param, ParamSpec, Params};
+use crate::plan::{Place, Plan, Step};
+use crate::shape::Type;
+use crate::state::{State, StateCapacity, StateKind, StateSpec};
+use crate::{Error, Result};
+
+/// The f64 device.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reference;
+
+type Numbers = RwLock<Vec<Vec<f64>>>;
+
+impl Device for Reference {
+    fn name(&self) -> &'static str {
+        "reference"
+    }
+
+    fn load(&self, params: &Params, source: &Source) -> Result<Weights> {
+        let read = |spec: &ParamSpec| -> Result<Vec<f64>> {
+            let tensor: HostTensor = source(spec)?;
+            check_tensor(spec, &tensor)?;
+            let mut numbers = vec![0.0; spec.n_elements()];
+            wootz_kernels::dequantize(tensor.ty, &tensor.bytes, &mut numbers);
+            Ok(numbers.into_iter().map(f64::from).collect())
+        };
+        let numbers: Vec<Vec<f64>> = params.specs().iter().map(read).collect::<Result<_>>()?;
+        Ok(Weights(Arc::new(RwLock::new(numbers))))
+    }
+
+    fn executor(
+        &self,
+        weights: &Weights,
+        states: &[StateSpec],
+        capacity: StateCapacity,
+    ) -> Result<Box<dyn Executor>> {
+        Ok(Box::new(ReferenceExecutor::new(weights, states, capacity)?))
+    }
+}
+
+/// Runs plans in f64 and keeps every value.
+pub(crate) struct ReferenceExecutor {
+    weights: Arc<Numbers>,
+    states: Vec<RefState>,
+    values: Vec<Vec<f64>>,
+}
+
+/// One state in f64.
+pub(crate) enum RefState {
+    /// Keys and values by slot: block · `block_len` + offset.
+    Kv { keys: Vec<f64>, values: Vec<f64>, block_len: usize, v_in_k: bool },
+    /// Recurrences by slot.
+    Recurrent { numbers: Vec<f64>, len: usize },
+}
+
+impl RefState {
+    fn new(spec: &StateSpec, capacity: &StateCapacity) -> Self {
+        match spec.kind {
+            StateKind::Kv { n_kv_heads, d_k, d_v, v_in_k, .. } => {
+                let positions = capacity.n_blocks * capacity.block_len;
+                let d_v = if v_in_k { 0 } else { d_v };
+                RefState::Kv {
+                    keys: vec![0.0; positions * n_kv_heads * d_k],
+                    values: vec![0.0; positions * n_kv_heads * d_v],
+                    block_len: capacity.block_len,
+                    v_in_k,
+                }
+            }
+            StateKind::Recurrent { len } => {
+                RefState::Recurrent { numbers: vec![0.0; capacity.n_slots * len], len }
+            }
+        }
+    }
+}
+
+impl ReferenceExecutor {
+    pub(crate) fn new(weights: &Weights, states: &[StateSpec], capacity: StateCapacity) -> Result<Self> {
+        let weights = weights.0.clone().downcast::<Numbers>();
+        let weights = weights.map_err(|_| Error::Mismatch("weights of another device".to_owned()))?;
+        let states = states.iter().map(|spec| RefState::new(spec, &capacity)).collect();
+        Ok(Self { weights, states, values: Vec::new() })
+    }
+
+    /// A value of the plan that ran last, in f64.
+    #[cfg(test)]
+    pub(crate) fn output_f64(&self, plan: &Plan, index: usize) -> &[f64] {
+        &self.values[plan.outputs[index]]
+    }
+
+    /// Changes one number of a weight, as finite differences do.
+    #[cfg(test)]
+    pub(crate) fn nudge(&mut self, param: Param, at: usize, by: f64) {
+        self.weights.write().expect("no run panicked")[param.index()][at] += by;
+    }
+
+    fn step(&mut self, plan: &Plan, batch: &Batch, index: usize) {
+        let node = &plan.nodes[index];
+        let weights = self.weights.read().expect("no run panicked");
+        let types: Vec<Type> = node.inputs.iter().map(|input| plan.nodes[input.index()].ty).collect();
+        let inputs: Vec<&[f64]> = node
+            .inputs
+            .iter()
+            .map(|input| match plan.places[input.index()] {
+                Place::Weight(param) => &weights[param.index()][..],
+                _ => &self.values[input.index()][..],
+            })
+            .collect();
+        let mut out = vec![0.0; n_elements(&node.ty, batch)];
+        node.op.reference(&mut RefRun {
+            inputs: &inputs,
+            types: &types,
+            out_ty: node.ty,
+            batch,
+            out: &mut out,
+            states: &mut self.states,
+        });
+        self.values[index] = out;
+    }
+}
+
+impl Executor for ReferenceExecutor {
+    fn run(&mut self, plan: &Plan, batch: &Batch, mut taps: Option<&mut dyn Taps>) -> Result<()> {
+        check_run(plan, batch)?;
+        self.values = vec![Vec::new(); plan.nodes.len()];
+        for (index, node) in plan.nodes.iter().enumerate() {
+            if let Place::Input(name) = plan.places[index] {
+                self.values[index] = match batch.input(name, n_elements(&node.ty, batch))? {
+                    Data::F32(numbers) => numbers.iter().map(|&x| f64::from(x)).collect(),
+                    Data::U32(ids) => ids.iter().map(|&id| f64::from(id)).collect(),
+                };
+            }
+        }
+        // In order of nodes, which is a valid order too, so that values seen through a shape exist as well.
+        let mut computed: Vec<usize> = plan.steps.iter().flat_map(Step::nodes).copied().collect();
+        computed.extend((0..plan.nodes.len()).filter(|&i| plan.nodes[i].op.alias().is_some()));
+        computed.sort_unstable();
+        for index in computed {
+            self.step(plan, batch, index);
+            if let (Some(taps), Some(name)) = (taps.as_deref_mut(), &plan.nodes[index].name) {
+                let mut shown: Vec<f32> = self.values[index].iter().map(|&x| x as f32).collect();
+                let before = shown.clone();
+                taps.tap(name, &plan.nodes[index].ty.shape, &mut shown);
+                for ((value, after), before) in self.values[index].iter_mut().zip(shown).zip(before) {
+                    if after != before {
+                        *value = f64::from(after);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn output(&self, plan: &Plan, _batch: &Batch, index: usize) -> Vec<f32> {
+        self.values[plan.outputs[index]].iter().map(|&x| x as f32).collect()
+    }
+
+    fn copy_block(&mut self, from: u32, to: u32) {
+        let copy = |numbers: &mut Vec<f64>, n_blocks: usize| {
+            let len = numbers.len() / n_blocks;
+            numbers.copy_within(from as usize * len..(from as usize + 1) * len, to as usize * len);
+        };
+        for state in &mut self.states {
+            if let RefState::Kv { keys, values, block_len, .. } = state {
+                let n_blocks = (keys.len() / *block_len).max(1);
+                copy(keys, n_blocks);
+                copy(values, n_blocks);
+            }
+        }
+    }
+
+    fn slot(&self, slot: usize) -> Vec<f32> {
+        let of = |state: &RefState| match state {
+            RefState::Recurrent { numbers, len } => {
+                numbers[slot * len..(slot + 1) * len].iter().map(|&x| x as f32).collect()
+            }
+            RefState::Kv { .. } => Vec::new(),
+        };
+        self.states.iter().flat_map(of).collect()
+    }
+
+    fn set_slot(&mut self, slot: usize, from: &[f32]) {
+        let mut rest = from.iter();
+        for state in &mut self.states {
+            if let RefState::Recurrent { numbers, len } = state {
+                for number in &mut numbers[slot * *len..(slot + 1) * *len] {
+                    *number = rest.next().map_or(0.0, |&x| f64::from(x));
+                }
+            }
+        }
+    }
+
+    fn set_weight(&mut self, param: Param, numbers: &[f32]) -> Result<()> {
+        let mut weights = self.weights.write().expect("no run panicked");
+        assert_eq!(weights[param.index()].len(), numbers.len(), "a weight keeps its shape");
+        weights[param.index()] = numbers.iter().map(|&x| f64::from(x)).collect();
+        Ok(())
+    }
+
+    fn weight(&self, param: Param) -> Vec<f32> {
+        self.weights.read().expect("no run panicked")[param.index()].iter().map(|&x| x as f32).collect()
+    }
+}
+
+/// One operator's call on this device.
+pub(crate) struct RefRun<'a> {
+    inputs: &'a [&'a [f64]],
+    pub types: &'a [Type],
+    pub out_ty: Type,
+    pub batch: &'a Batch,
+    pub out: &'a mut [f64],
+    states: &'a mut [RefState],
+}
+
+impl<'a> RefRun<'a> {
+    pub(crate) fn n_inputs(&self) -> usize {
+        self.inputs.len()
+    }
+
+    pub(crate) fn input(&self, index: usize) -> &'a [f64] {
+        self.inputs[index]
+    }
+
+    /// The last dimension of an input.
+    pub(crate) fn width(&self, index: usize) -> usize {
+        self.types[index].shape.width()
+    }
+
+    pub(crate) fn state(&mut self, state: State) -> &mut RefState {
+        &mut self.states[state.0 as usize]
+    }
+
+    /// A sequence's recurrence: `len` numbers, zero without a state.
+    pub(crate) fn slot(&self, state: Option<State>, seq: &Sequence, len: usize) -> Vec<f64> {
+        match state.map(|state| &self.states[state.0 as usize]) {
+            Some(RefState::Recurrent { numbers, .. }) => numbers[seq.slot * len..][..len].to_vec(),
+            _ => vec![0.0; len],
+        }
+    }
+
+    pub(crate) fn set_slot(&mut self, state: Option<State>, seq: &Sequence, now: &[f64]) {
+        if let Some(RefState::Recurrent { numbers, len }) =
+            state.map(|state| &mut self.states[state.0 as usize])
+        {
+            numbers[seq.slot * *len..][..*len].copy_from_slice(now);
+        }
+    }
+}

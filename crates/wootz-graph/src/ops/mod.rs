@@ -1,0 +1,114 @@
+//! The closed set of operators: one file each, with its definition, source, shape rule, cost, gradient, plain f64
+//! reference, and the call of its CPU kernel.
+//!
+//! Where:  applied by methods of [`Graph`] that stand in the same files.
+//! Idea:   adding an operator is adding a file and a line to the list below.
+
+use crate::batch::Batch;
+use crate::cost::Cost;
+use crate::device::cpu::CpuRun;
+use crate::device::reference::RefRun;
+use crate::graph::{Graph, Value};
+use crate::shape::Type;
+use crate::{Error, Result};
+
+/// What every operator tells about itself.
+pub(crate) trait Operator: std::fmt::Debug {
+    /// Its name in errors and drawings.
+    fn name(&self) -> &'static str;
+
+    /// The type of its output, or what is wrong with the inputs.
+    fn infer(&self, inputs: &[Type]) -> Result<Type, String>;
+
+    /// Arithmetic and memory traffic in this batch.
+    fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+        Cost::elementwise(inputs, output, batch, 1.0)
+    }
+
+    /// The input whose buffer the output is, seen through another shape.
+    fn alias(&self) -> Option<usize> {
+        None
+    }
+
+    /// The gradient of each input (`None` for ids) as operators on the output's gradient.
+    fn gradient(&self, g: &mut Graph, at: &Backward) -> Result<Vec<Option<Value>>> {
+        let node = g.node(at.output);
+        Err(Error::NoGradient { op: node.op.name(), path: node.path.clone() })
+    }
+
+    /// The plain definition, in f64.
+    fn reference(&self, run: &mut RefRun);
+
+    /// The same by kernels, in f32.
+    fn cpu(&self, run: &mut CpuRun);
+}
+
+/// One node on the way back.
+pub(crate) struct Backward<'a> {
+    /// The node's inputs.
+    pub inputs: &'a [Value],
+    /// Its output.
+    pub output: Value,
+    /// The gradient of the loss with respect to the output.
+    pub dy: Value,
+    /// Which inputs need a gradient; the others' may be left out.
+    pub wanted: &'a [bool],
+}
+
+macro_rules! operators {
+    ($($module:ident: $($variant:ident),+;)*) => {
+        $(pub(crate) mod $module;)*
+
+        /// Any operator.
+        #[derive(Clone, Debug)]
+        pub(crate) enum Op { $($($variant($module::$variant),)+)* }
+
+        impl std::ops::Deref for Op {
+            type Target = dyn Operator;
+
+            fn deref(&self) -> &(dyn Operator + 'static) {
+                match self { $($(Op::$variant(op) => op,)+)* }
+            }
+        }
+
+        $($(impl From<$module::$variant> for Op {
+            fn from(op: $module::$variant) -> Op {
+                Op::$variant(op)
+            }
+        })+)*
+    };
+}
+
+operators! {
+    input: Input;
+    fill: Fill;
+    weight: Weight;
+    embed: Embed, EmbedGrad;
+    linear: Linear, LinearInputGrad, LinearWeightGrad;
+    rms_norm: RmsNorm, RmsNormInputGrad, RmsNormWeightGrad;
+    layer_norm: LayerNorm;
+    activation: Activate, ActivationGrad, Gated;
+    arithmetic: Add, Mul, Scale;
+    sum_rows: SumRows;
+    reshape: Reshape;
+    columns: Columns, ColumnsGrad;
+    concat: Concat;
+    rope: RopeTables, Rope;
+    attend: Append, Attend, AttendGrad;
+    select: Select;
+    softmax: Softmax;
+    top_k: TopK, Pick;
+    expert_linear: ExpertLinear, Combine;
+    head_linear: HeadLinear;
+    conv1d: Conv1d;
+    selective_scan: SelectiveScan;
+    ssd_scan: SsdScan;
+    pool: Pool, Normalize;
+    token_logprobs: TokenLogprobs, TokenLogprobsInputGrad, TokenLogprobsWeightGrad;
+    weighted_sum: WeightedSum;
+}
+
+/// Checks that there are this many inputs.
+pub(crate) fn arity<const N: usize>(inputs: &[Type]) -> Result<[Type; N], String> {
+    inputs.try_into().map_err(|_| format!("expected {N} inputs, got {}", inputs.len()))
+}

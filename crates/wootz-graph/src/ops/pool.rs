@@ -1,0 +1,121 @@
+//! From the tokens of a sequence to one vector: sentence embeddings.
+//!
+//! Source: Reimers & Gurevych 2019, arXiv:1908.10084, §3.
+
+use crate::device::cpu::CpuRun;
+use crate::device::reference::RefRun;
+use crate::graph::{Graph, Value};
+use crate::ops::{Operator, arity};
+use crate::shape::{Axis, Dim, Type};
+use crate::Result;
+
+/// Which tokens speak for a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// The mean of all.
+    Mean,
+    /// The largest number of each column.
+    Max,
+    /// The first.
+    Cls,
+    /// The last.
+    Last,
+}
+
+/// One row for each sequence.
+#[derive(Clone, Debug)]
+pub(crate) struct Pool(Pooling);
+
+/// `y = x / max(‖x‖, 1e-12)`.
+#[derive(Clone, Debug)]
+pub(crate) struct Normalize;
+
+impl Graph<'_> {
+    /// `x` (T, C) → (B, C).
+    pub fn pool(&mut self, x: Value, pooling: Pooling) -> Result<Value> {
+        self.push(Pool(pooling).into(), &[x])
+    }
+
+    /// Each row divided by its length.
+    pub fn normalize(&mut self, x: Value) -> Result<Value> {
+        self.push(Normalize.into(), &[x])
+    }
+}
+
+impl Pooling {
+    fn pool<F>(self, rows: &[F], y: &mut [F])
+    where
+        F: Copy + PartialOrd + std::ops::AddAssign + std::ops::DivAssign + From<f32>,
+    {
+        let width = y.len();
+        let n = rows.len() / width;
+        match self {
+            Pooling::Cls => y.copy_from_slice(&rows[..width]),
+            Pooling::Last => y.copy_from_slice(&rows[(n - 1) * width..]),
+            Pooling::Max => {
+                y.copy_from_slice(&rows[..width]);
+                for row in rows.chunks_exact(width) {
+                    y.iter_mut().zip(row).for_each(|(y, x)| *y = if *x > *y { *x } else { *y });
+                }
+            }
+            Pooling::Mean => {
+                y.fill(F::from(0.0));
+                for row in rows.chunks_exact(width) {
+                    y.iter_mut().zip(row).for_each(|(y, x)| *y += *x);
+                }
+                y.iter_mut().for_each(|y| *y /= F::from(n as f32));
+            }
+        }
+    }
+}
+
+impl Operator for Pool {
+    fn name(&self) -> &'static str {
+        "pool"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
+        let [x] = arity(inputs)?;
+        Ok(Type::f32((Dim::Rows(Axis::Sequences, 1), x.shape.inner())))
+    }
+
+    fn reference(&self, run: &mut RefRun) {
+        let (x, width) = (run.input(0), run.out_ty.shape.inner());
+        for (seq, y) in run.batch.sequences.iter().zip(run.out.chunks_exact_mut(width)) {
+            self.0.pool(&x[seq.rows.start * width..seq.rows.end * width], y);
+        }
+    }
+
+    fn cpu(&self, run: &mut CpuRun) {
+        let (x, width) = (run.f32(0), run.out_ty.shape.inner());
+        for (seq, y) in run.batch.sequences.iter().zip(run.out.chunks_exact_mut(width)) {
+            self.0.pool(&x[seq.rows.start * width..seq.rows.end * width], y);
+        }
+    }
+}
+
+impl Operator for Normalize {
+    fn name(&self) -> &'static str {
+        "normalize"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
+        arity::<1>(inputs).map(|[x]| x)
+    }
+
+    fn reference(&self, run: &mut RefRun) {
+        let width = run.width(0);
+        for (x, y) in run.input(0).chunks_exact(width).zip(run.out.chunks_exact_mut(width)) {
+            let norm = x.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
+            y.iter_mut().zip(x).for_each(|(y, x)| *y = x / norm);
+        }
+    }
+
+    fn cpu(&self, run: &mut CpuRun) {
+        let width = run.width(0);
+        for (x, y) in run.f32(0).chunks_exact(width).zip(run.out.chunks_exact_mut(width)) {
+            let norm = x.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+            y.iter_mut().zip(x).for_each(|(y, x)| *y = x / norm);
+        }
+    }
+}

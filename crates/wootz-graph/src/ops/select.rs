@@ -1,0 +1,45 @@
+//! Chosen rows of a value: the tokens whose output somebody wants.
+
+use crate::device::cpu::CpuRun;
+use crate::device::reference::RefRun;
+use crate::graph::{Graph, Value};
+use crate::ops::{Operator, arity};
+use crate::shape::{Axis, Dim, Type};
+use crate::Result;
+
+/// `y[o] = x[rows[o]]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Select;
+
+impl Graph<'_> {
+    /// The rows of `x` (T, C) that the batch asks for → (O, C).
+    pub fn select_outputs(&mut self, x: Value) -> Result<Value> {
+        let rows = self.input("outputs", Type::u32((Dim::Rows(Axis::Outputs, 1),)));
+        self.push(Select.into(), &[x, rows])
+    }
+}
+
+impl Operator for Select {
+    fn name(&self) -> &'static str {
+        "select"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
+        let [x, rows] = arity(inputs)?;
+        Ok(Type { shape: rows.shape.with_width(x.shape.inner()), dtype: x.dtype })
+    }
+
+    fn reference(&self, run: &mut RefRun) {
+        let (x, rows, width) = (run.input(0), run.input(1), run.types[0].shape.inner());
+        for (y, &row) in run.out.chunks_exact_mut(width).zip(rows) {
+            y.copy_from_slice(&x[row as usize * width..][..width]);
+        }
+    }
+
+    fn cpu(&self, run: &mut CpuRun) {
+        let (x, rows, width) = (run.f32(0), run.u32(1), run.types[0].shape.inner());
+        for (y, &row) in run.out.chunks_exact_mut(width).zip(rows) {
+            y.copy_from_slice(&x[row as usize * width..][..width]);
+        }
+    }
+}

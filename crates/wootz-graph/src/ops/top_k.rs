@@ -1,0 +1,132 @@
+//! The router of a mixture of experts: which experts a token goes to, and the scores that go with them.
+
+use crate::device::cpu::CpuRun;
+use crate::device::reference::RefRun;
+use crate::graph::{Graph, Value};
+use crate::ops::{Operator, arity};
+use crate::shape::{DType, Type};
+use crate::Result;
+
+/// The k best columns of each row, in ascending order of column, so that expert sums have one order.
+#[derive(Clone, Debug)]
+pub(crate) struct TopK {
+    k: usize,
+    groups: Option<Groups>,
+}
+
+/// Experts in equal groups, of which only the best may be chosen from (DeepSeek-V2 and V3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// How many groups.
+    pub n_groups: usize,
+    /// How many of them stay.
+    pub n_kept: usize,
+    /// A group's score is the sum of its best this many columns: 1 in V2, 2 in V3.
+    pub n_summed: usize,
+}
+
+/// `y[t, i] = x[t, ids[t, i]]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Pick;
+
+impl Graph<'_> {
+    /// The `k` best columns of each row of `scores` (T, E) → ids (T, k), ascending. Ties go to the lower column.
+    pub fn top_k(&mut self, scores: Value, k: usize, groups: Option<Groups>) -> Result<Value> {
+        self.push(TopK { k, groups }.into(), &[scores])
+    }
+
+    /// The columns `ids` (T, k) of `x` (T, E) → (T, k).
+    pub fn pick(&mut self, x: Value, ids: Value) -> Result<Value> {
+        self.push(Pick.into(), &[x, ids])
+    }
+}
+
+impl TopK {
+    fn choose<F: Copy + PartialOrd + Into<f64>>(&self, scores: &[F]) -> Vec<usize> {
+        let mut allowed = vec![true; scores.len()];
+        if let Some(groups) = self.groups {
+            let len = scores.len() / groups.n_groups;
+            let group_score = |group: usize| {
+                let columns = &scores[group * len..][..len];
+                best(columns, groups.n_summed, |_| true).iter().map(|&i| columns[i].into()).sum::<f64>()
+            };
+            let of_groups: Vec<f64> = (0..groups.n_groups).map(group_score).collect();
+            let kept = best(&of_groups, groups.n_kept, |_| true);
+            allowed.iter_mut().enumerate().for_each(|(i, allowed)| *allowed = kept.contains(&(i / len)));
+        }
+        let mut chosen = best(scores, self.k, |i| allowed[i]);
+        chosen.sort_unstable();
+        chosen
+    }
+}
+
+/// The `k` highest of the allowed places, best first, ties to the lower place.
+fn best<F: Copy + PartialOrd>(scores: &[F], k: usize, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).filter(|&i| allowed(i)).collect();
+    order.sort_by(|&a, &b| scores[b].partial_cmp(&scores[a]).unwrap_or(std::cmp::Ordering::Equal));
+    order.truncate(k);
+    order
+}
+
+impl Operator for TopK {
+    fn name(&self) -> &'static str {
+        "top_k"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
+        let [scores] = arity(inputs)?;
+        let n = scores.shape.width();
+        if self.k > n {
+            return Err(format!("cannot choose {} of {}", self.k, scores.shape));
+        }
+        if let Some(groups) = self.groups
+            && (!n.is_multiple_of(groups.n_groups) || groups.n_kept * (n / groups.n_groups) < self.k)
+        {
+            return Err(format!("cannot choose {} of {} within {groups:?}", self.k, scores.shape));
+        }
+        Ok(Type { shape: scores.shape.with_width(self.k), dtype: DType::U32 })
+    }
+
+    fn reference(&self, run: &mut RefRun) {
+        let rows = run.input(0).chunks_exact(run.width(0));
+        for (scores, ids) in rows.zip(run.out.chunks_exact_mut(self.k)) {
+            ids.iter_mut().zip(self.choose(scores)).for_each(|(id, column)| *id = column as f64);
+        }
+    }
+
+    fn cpu(&self, run: &mut CpuRun) {
+        let (scores, width) = (run.f32(0), run.width(0));
+        let out = run.out_u32();
+        for (scores, ids) in scores.chunks_exact(width).zip(out.chunks_exact_mut(self.k)) {
+            ids.iter_mut().zip(self.choose(scores)).for_each(|(id, column)| *id = column as u32);
+        }
+    }
+}
+
+impl Operator for Pick {
+    fn name(&self) -> &'static str {
+        "pick"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
+        let [x, ids] = arity(inputs)?;
+        if ids.dtype != DType::U32 || x.shape.rows() != ids.shape.rows() {
+            return Err(format!("expected ids for the rows of {}, got {:?} {}", x.shape, ids.dtype, ids.shape));
+        }
+        Ok(Type::f32(ids.shape))
+    }
+
+    fn reference(&self, run: &mut RefRun) {
+        let (x, ids, width, k) = (run.input(0), run.input(1), run.width(0), run.width(1));
+        for (i, (y, &id)) in run.out.iter_mut().zip(ids).enumerate() {
+            *y = x[i / k * width + id as usize];
+        }
+    }
+
+    fn cpu(&self, run: &mut CpuRun) {
+        let (x, ids, width, k) = (run.f32(0), run.u32(1), run.width(0), run.width(1));
+        for (i, (y, &id)) in run.out.iter_mut().zip(ids).enumerate() {
+            *y = x[i / k * width + id as usize];
+        }
+    }
+}

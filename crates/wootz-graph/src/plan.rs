@@ -1,0 +1,333 @@
+//! Plans: which steps run in which order, and where every value lies in one arena.
+//!
+//! Where:  made once per graph variant and row capacity, executed by a [`Device`](crate::Device) many times.
+//! Idea:   rows are bounded by a capacity (powers of two), so every buffer has a size and, by its liveness, a
+//!         fixed offset. A plan never depends on how many rows or sequences there happen to be.
+//!
+//! # Invariants
+//! - Two values that are alive at the same step never overlap, unless one is the other seen through a shape.
+//! - A step never writes where it reads.
+//! - Every offset is a multiple of 64 bytes.
+
+use crate::batch::{Batch, Rows};
+use crate::cost::Cost;
+use crate::graph::{Graph, Node, Value};
+use crate::ops::Op;
+use crate::param::Param;
+use crate::shape::Type;
+use crate::state::StateSpec;
+use crate::{Error, Result};
+
+/// Numbers of 4 bytes in 64 bytes.
+const ALIGN: usize = 16;
+
+/// What a plan is made for.
+#[derive(Clone, Debug)]
+pub struct PlanOptions {
+    /// The most rows of each axis.
+    pub capacity: Rows,
+}
+
+/// A schedule with fixed places.
+#[derive(Debug)]
+pub struct Plan {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) places: Vec<Place>,
+    pub(crate) outputs: Vec<usize>,
+    capacity: Rows,
+    states: Vec<StateSpec>,
+    words: usize,
+}
+
+/// Where a node's value is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nobody needs it.
+    Nowhere,
+    /// Among the loaded weights.
+    Weight(Param),
+    /// Among the batch's inputs.
+    Input(&'static str),
+    /// In the arena, from this number of 4 bytes on.
+    Arena(usize),
+}
+
+/// What is executed at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// One node.
+    One { node: usize },
+    /// Linear layers over the same input: one pass over the activations.
+    Linears { nodes: Vec<usize> },
+}
+
+impl Step {
+    /// The nodes that this step computes.
+    pub(crate) fn nodes(&self) -> &[usize] {
+        match self {
+            Step::One { node } => std::slice::from_ref(node),
+            Step::Linears { nodes } => nodes,
+        }
+    }
+}
+
+impl Plan {
+    /// Plans what `outputs` need.
+    pub fn new(graph: &Graph, outputs: &[Value], options: &PlanOptions) -> Result<Self> {
+        if outputs.iter().any(|&output| !graph.owns(output)) {
+            return Err(Error::Mismatch("an output belongs to another graph".to_owned()));
+        }
+        let nodes = graph.nodes().to_vec();
+        let outputs: Vec<usize> = outputs.iter().map(|value| value.index()).collect();
+        let needed = reachable(&nodes, &outputs);
+        let steps = schedule(&nodes, &needed);
+        let mut arena = Arena::default();
+        let places = place(&nodes, &outputs, &needed, &steps, &options.capacity, &mut arena);
+        Ok(Self {
+            nodes,
+            steps,
+            places,
+            outputs,
+            capacity: options.capacity,
+            states: graph.states().to_vec(),
+            words: arena.end,
+        })
+    }
+
+    /// The most rows that it can run.
+    pub fn capacity(&self) -> Rows {
+        self.capacity
+    }
+
+    /// Bytes of the arena that it runs in.
+    pub fn arena_bytes(&self) -> usize {
+        4 * self.words
+    }
+
+    /// The states that the graph declared.
+    pub fn states(&self) -> &[StateSpec] {
+        &self.states
+    }
+
+    /// How many steps it takes.
+    pub fn n_steps(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// The types of its outputs.
+    pub fn output_types(&self) -> Vec<Type> {
+        self.outputs.iter().map(|&node| self.nodes[node].ty).collect()
+    }
+
+    /// Arithmetic and traffic of one batch, by operator name.
+    pub fn cost(&self, batch: &Batch) -> Vec<(&'static str, Cost)> {
+        let mut by_name: Vec<(&'static str, Cost)> = Vec::new();
+        for &index in self.steps.iter().flat_map(Step::nodes) {
+            let node = &self.nodes[index];
+            let types: Vec<Type> = node.inputs.iter().map(|input| self.nodes[input.index()].ty).collect();
+            let cost = node.op.cost(&types, &node.ty, batch);
+            match by_name.iter_mut().find(|(name, _)| *name == node.op.name()) {
+                Some((_, sum)) => *sum = *sum + cost,
+                None => by_name.push((node.op.name(), cost)),
+            }
+        }
+        by_name
+    }
+
+    /// The place of a value that is this node or another seen through a shape.
+    pub(crate) fn place(&self, node: usize) -> Place {
+        self.places[root(&self.nodes, node)]
+    }
+}
+
+/// The node whose buffer this node's value is.
+fn root(nodes: &[Node], mut index: usize) -> usize {
+    while let Some(input) = nodes[index].op.alias() {
+        index = nodes[index].inputs[input].index();
+    }
+    index
+}
+
+fn reachable(nodes: &[Node], outputs: &[usize]) -> Vec<bool> {
+    let mut needed = vec![false; nodes.len()];
+    outputs.iter().for_each(|&output| needed[output] = true);
+    for index in (0..nodes.len()).rev() {
+        if needed[index] {
+            nodes[index].inputs.iter().for_each(|input| needed[input.index()] = true);
+        }
+    }
+    needed
+}
+
+/// The needed nodes in order, linear layers over the same input drawn together at the first of them.
+fn schedule(nodes: &[Node], needed: &[bool]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut done = vec![false; nodes.len()];
+    for index in 0..nodes.len() {
+        let node = &nodes[index];
+        let leaf = matches!(node.op, Op::Input(_) | Op::Weight(_));
+        if !needed[index] || done[index] || leaf || node.op.alias().is_some() {
+            continue;
+        }
+        let is_sibling = |other: &usize| {
+            let other = &nodes[*other];
+            let weighted = other.inputs.iter().skip(1).all(|w| matches!(nodes[w.index()].op, Op::Weight(_)));
+            let source = |node: &Node| root(nodes, node.inputs[0].index());
+            matches!(other.op, Op::Linear(_)) && weighted && source(other) == source(node)
+        };
+        if matches!(node.op, Op::Linear(_)) {
+            let group: Vec<usize> = (index..nodes.len()).filter(|&i| needed[i] && is_sibling(&i)).collect();
+            group.iter().for_each(|&member| done[member] = true);
+            steps.push(Step::Linears { nodes: group });
+        } else {
+            steps.push(Step::One { node: index });
+        }
+    }
+    steps
+}
+
+/// Gives every value its place.
+fn place(
+    nodes: &[Node],
+    outputs: &[usize],
+    needed: &[bool],
+    steps: &[Step],
+    capacity: &Rows,
+    arena: &mut Arena,
+) -> Vec<Place> {
+    let mut places = vec![Place::Nowhere; nodes.len()];
+    let mut last_use = vec![0; nodes.len()];
+    for (at, step) in steps.iter().enumerate() {
+        for &index in step.nodes() {
+            last_use[index] = at;
+            nodes[index].inputs.iter().for_each(|input| last_use[root(nodes, input.index())] = at);
+        }
+    }
+    outputs.iter().for_each(|&output| last_use[root(nodes, output)] = usize::MAX);
+    for (index, node) in nodes.iter().enumerate().filter(|(index, _)| needed[*index]) {
+        match &node.op {
+            Op::Weight(weight) => places[index] = Place::Weight(weight.param),
+            Op::Input(input) => places[index] = Place::Input(input.name),
+            _ => {}
+        }
+    }
+    let words = |index: usize| {
+        let shape = nodes[index].ty.shape;
+        let rows = shape.rows().map_or(1, |(axis, times)| capacity.of(axis) * times);
+        (rows * shape.inner()).next_multiple_of(ALIGN)
+    };
+    let mut alive: Vec<(usize, usize)> = Vec::new(); // (node, words)
+    for (at, step) in steps.iter().enumerate() {
+        for &index in step.nodes() {
+            places[index] = Place::Arena(arena.take(words(index)));
+            alive.push((index, words(index)));
+        }
+        alive.retain(|&(index, words)| {
+            let over = last_use[index] <= at;
+            if over && let Place::Arena(offset) = places[index] {
+                arena.give_back(offset, words);
+            }
+            !over
+        });
+    }
+    places
+}
+
+/// Free ranges of a growing arena.
+#[derive(Debug, Default)]
+struct Arena {
+    /// (offset, words), by offset, never touching each other.
+    free: Vec<(usize, usize)>,
+    end: usize,
+}
+
+impl Arena {
+    /// The smallest free range that fits, or new room at the end.
+    fn take(&mut self, words: usize) -> usize {
+        let best = (0..self.free.len()).filter(|&i| self.free[i].1 >= words).min_by_key(|&i| self.free[i].1);
+        if let Some(i) = best {
+            let (offset, len) = self.free[i];
+            if len == words {
+                self.free.remove(i);
+            } else {
+                self.free[i] = (offset + words, len - words);
+            }
+            return offset;
+        }
+        // A free range at the very end can grow.
+        let offset = match self.free.last() {
+            Some(&(offset, len)) if offset + len == self.end => {
+                self.free.pop();
+                offset
+            }
+            _ => self.end,
+        };
+        self.end = offset + words;
+        offset
+    }
+
+    fn give_back(&mut self, offset: usize, words: usize) {
+        if words == 0 {
+            return;
+        }
+        let at = self.free.partition_point(|range| range.0 < offset);
+        self.free.insert(at, (offset, words));
+        if at + 1 < self.free.len() && offset + words == self.free[at + 1].0 {
+            self.free[at].1 += self.free.remove(at + 1).1;
+        }
+        if at > 0 && self.free[at - 1].0 + self.free[at - 1].1 == offset {
+            self.free[at - 1].1 += self.free.remove(at).1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::activation::Activation;
+    use crate::param::{ParamKind, Params};
+
+    #[test]
+    fn freed_neighbours_become_one_range() {
+        let mut arena = Arena::default();
+        let [a, b, c] = [16, 32, 16].map(|words| arena.take(words));
+        arena.give_back(a, 16);
+        arena.give_back(c, 16);
+        arena.give_back(b, 32);
+        assert_eq!(arena.free, [(0, 64)]);
+        assert_eq!((arena.take(64), arena.end), (0, 64));
+    }
+
+    #[test]
+    fn layers_over_the_same_rows_run_at_once_and_buffers_are_reused() {
+        let mut params = Params::default();
+        let table = params.declare("embed", &[10, 8], ParamKind::Table);
+        let [gate, up, down] =
+            ["gate", "up", "down"].map(|name| params.declare(name, &[8, 8], ParamKind::Matrix));
+        let mut g = Graph::new(&params);
+        let ids = g.token_ids();
+        let x = g.embed(ids, table).unwrap();
+        let gate = g.linear(x, gate).unwrap();
+        let up = g.linear(x, up).unwrap();
+        let y = g.gated(gate, up, Activation::Silu).unwrap();
+        let y = g.linear(y, down).unwrap();
+        let y = g.add(x, y).unwrap();
+        let capacity = Rows { tokens: 4, ..Rows::default() };
+        let plan = Plan::new(&g, &[y], &PlanOptions { capacity }).unwrap();
+        let shown: Vec<String> = plan
+            .steps
+            .iter()
+            .map(|step| match step {
+                Step::One { node } => plan.nodes[*node].op_name().to_owned(),
+                Step::Linears { nodes } => format!("linear × {}", nodes.len()),
+            })
+            .collect();
+        assert_eq!(shown, ["embed", "linear × 2", "gated", "linear × 1", "add"]);
+        assert_eq!(
+            plan.arena_bytes(),
+            4 * 4 * 8 * 4,
+            "x, gate, up and their product; `down` reuses gate's place"
+        );
+    }
+}

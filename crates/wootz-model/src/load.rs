@@ -1,0 +1,213 @@
+//! Opening a model: configuration, declared weights, and where their numbers are.
+//!
+//! Where:  what the command line and the engine start from.
+//! Idea:   nothing is read when a model is opened but headers; [`Model::source`] hands a device the bytes of one
+//!         weight at a time, borrowed from the mapped file wherever they lie there as they are wanted.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use half::{bf16, f16};
+use wootz_graph::{Device, HostTensor, ParamSpec, Weights as DeviceWeights};
+use wootz_kernels::{TensorType, cast};
+use wootz_weights::{TensorView, Weights};
+
+use crate::hf::Hf;
+use crate::names::{Names, Part, Place};
+use crate::network::Network;
+use crate::{Error, Result, arch};
+
+/// An opened model.
+#[derive(Debug)]
+pub struct Model {
+    /// Configuration and declared weights.
+    pub network: Network,
+    weights: Weights,
+    names: Names,
+    prefix: &'static str,
+}
+
+impl Model {
+    /// Opens a Hugging Face folder.
+    pub fn open(path: &Path) -> Result<Self> {
+        let hf = Hf::open(path)?;
+        let arch = arch::of_hf(&hf)?;
+        let config = (arch.from_hf)(&hf)?;
+        let names = (arch.hf_names)(&config);
+        Self::assemble(config, names, Weights::open(path)?)
+    }
+
+    fn assemble(config: crate::config::Config, names: Names, weights: Weights) -> Result<Self> {
+        let network = Network::declare(config);
+        let embed = names.place("embed").map(|place| place.file_name).unwrap_or_default();
+        let fits = |prefix: &&&'static str| weights.get(&format!("{prefix}{embed}")).is_some();
+        let prefix = names.prefixes.iter().find(fits).copied().unwrap_or("");
+        let model = Self { network, weights, names, prefix };
+        for spec in model.network.params.specs() {
+            model.check(spec)?;
+        }
+        Ok(model)
+    }
+
+    /// Loads all weights onto a device.
+    pub fn load(&self, device: &dyn Device) -> Result<DeviceWeights> {
+        Ok(device.load(&self.network.params, &|spec| self.tensor(spec))?)
+    }
+
+    /// The type in which most of the matrices' bytes are stored.
+    pub fn dominant_type(&self) -> TensorType {
+        let mut bytes_of: Vec<(TensorType, usize)> = Vec::new();
+        for tensor in self.weights.iter() {
+            match bytes_of.iter_mut().find(|(ty, _)| *ty == tensor.ty) {
+                Some((_, bytes)) => *bytes += tensor.bytes.len(),
+                None => bytes_of.push((tensor.ty, tensor.bytes.len())),
+            }
+        }
+        bytes_of.into_iter().max_by_key(|(_, bytes)| *bytes).map_or(TensorType::F32, |(ty, _)| ty)
+    }
+
+    /// The weight files.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The numbers of a weight, as a device wants them.
+    pub fn tensor(&self, spec: &ParamSpec) -> wootz_graph::Result<HostTensor<'_>> {
+        self.read(spec).map_err(|error| wootz_graph::Error::Weight {
+            name: spec.name.clone(),
+            message: error.to_string(),
+        })
+    }
+
+    /// Checks that a weight's tensors are there and have as many numbers as the declaration says.
+    fn check(&self, spec: &ParamSpec) -> Result<()> {
+        let place = self.place(spec)?;
+        let n_files = if place.file_name.contains("{e}") { spec.shape[0] } else { 1 };
+        for expert in 0..n_files {
+            let tensor = self.find(&place.file_name.replace("{e}", &expert.to_string()))?;
+            let wanted = spec.n_elements() / n_files.max(1);
+            let whole = matches!(place.part, Part::Whole | Part::PlusOne | Part::NegExp);
+            let fits = if whole { tensor.n_elements() == wanted } else { tensor.n_elements() >= wanted };
+            if !fits {
+                return Err(Error::Tensor {
+                    name: tensor.name.to_owned(),
+                    expected: format!("{:?} for `{}`", spec.shape, spec.name),
+                    got: format!("{:?}", tensor.shape),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&self, spec: &ParamSpec) -> Result<Place> {
+        let place = self.names.place(&spec.name).ok_or_else(|| Error::Tensor {
+            name: spec.name.clone(),
+            expected: format!("a name in the files of `{}`", self.network.config.arch),
+            got: "none".to_owned(),
+        })?;
+        Ok(Place { file_name: format!("{}{}", self.prefix, place.file_name), ..place })
+    }
+
+    fn find(&self, name: &str) -> Result<TensorView<'_>> {
+        self.weights.get(name).ok_or_else(|| Error::Tensor {
+            name: name.to_owned(),
+            expected: "a tensor of this name".to_owned(),
+            got: "none".to_owned(),
+        })
+    }
+
+    fn read(&self, spec: &ParamSpec) -> Result<HostTensor<'_>> {
+        let place = self.place(spec)?;
+        if !place.file_name.contains("{e}") {
+            return cut(self.find(&place.file_name)?, place.part);
+        }
+        let mut all: Option<(TensorType, Vec<u8>)> = None;
+        for expert in 0..spec.shape[0] {
+            let tensor = self.find(&place.file_name.replace("{e}", &expert.to_string()))?;
+            let one = cut(tensor, place.part)?;
+            let (ty, bytes) = all.get_or_insert_with(|| (one.ty, Vec::new()));
+            if *ty != one.ty {
+                let (expected, got) = (format!("`{ty}` like expert 0"), format!("`{}`", one.ty));
+                return Err(Error::Tensor { name: tensor.name.to_owned(), expected, got });
+            }
+            bytes.extend_from_slice(&one.bytes);
+        }
+        let (ty, bytes) = all.unwrap_or((TensorType::F32, Vec::new()));
+        Ok(HostTensor { ty, bytes: Cow::Owned(bytes) })
+    }
+}
+
+/// The part of a tensor that a weight is.
+pub(crate) fn cut(tensor: TensorView<'_>, part: Part) -> Result<HostTensor<'_>> {
+    let fail = |expected: String| Error::Tensor {
+        name: tensor.name.to_owned(),
+        expected,
+        got: format!("{:?} of `{}`", tensor.shape, tensor.ty),
+    };
+    let n_rows = tensor.shape.first().copied().unwrap_or(1);
+    let width = tensor.n_elements() / n_rows.max(1);
+    let plain = || if tensor.ty.is_plain() { Ok(()) } else { Err(fail("an unquantized tensor".to_owned())) };
+    let (ty, bytes) = match part {
+        Part::Whole => (tensor.ty, Cow::Borrowed(tensor.bytes)),
+        Part::Rows { groups, start, len } => {
+            let row = tensor.ty.row_bytes(width).ok_or_else(|| fail("whole rows".to_owned()))?;
+            let per_group = rows_per_group(n_rows, groups, start, len)
+                .ok_or_else(|| fail(format!("{groups} groups with rows {start}..{}", start + len)))?;
+            let group = |i: usize| &tensor.bytes[(i * per_group + start) * row..][..len * row];
+            match groups {
+                1 => (tensor.ty, Cow::Borrowed(group(0))),
+                _ => (tensor.ty, Cow::Owned((0..groups).flat_map(group).copied().collect())),
+            }
+        }
+        Part::RowsTurned { groups, start, len } => {
+            plain()?;
+            let per_group = rows_per_group(n_rows, groups, start, len)
+                .ok_or_else(|| fail(format!("{groups} groups with rows {start}..{}", start + len)))?;
+            let at =
+                |group: usize, column: usize, row: usize| (group * per_group + start + row) * width + column;
+            let order = (0..groups)
+                .flat_map(|g| (0..width).flat_map(move |c| (0..len).map(move |r| (g, c, r))))
+                .map(|(g, c, r)| at(g, c, r));
+            (tensor.ty, Cow::Owned(gather(&tensor, order)))
+        }
+        Part::Columns { start, len } => {
+            plain()?;
+            if tensor.shape.len() != 2 || start + len > width {
+                return Err(fail(format!("columns {start}..{}", start + len)));
+            }
+            let order =
+                (start..start + len).flat_map(|column| (0..n_rows).map(move |row| row * width + column));
+            (tensor.ty, Cow::Owned(gather(&tensor, order)))
+        }
+        Part::PlusOne => (tensor.ty, map(&tensor, |x| x + 1.0, fail)?),
+        Part::NegExp => (tensor.ty, map(&tensor, |x| -x.exp(), fail)?),
+    };
+    Ok(HostTensor { ty, bytes })
+}
+
+fn rows_per_group(n_rows: usize, groups: usize, start: usize, len: usize) -> Option<usize> {
+    let per_group = n_rows.checked_div(groups)?;
+    (n_rows.is_multiple_of(groups) && start + len <= per_group).then_some(per_group)
+}
+
+/// The numbers at these places, in this order.
+fn gather(tensor: &TensorView, order: impl Iterator<Item = usize>) -> Vec<u8> {
+    let size = tensor.ty.block_bytes();
+    order.flat_map(|at| &tensor.bytes[at * size..][..size]).copied().collect()
+}
+
+/// Every number changed, in its own type.
+fn map<'a>(
+    tensor: &TensorView<'a>,
+    f: impl Fn(f32) -> f32,
+    fail: impl Fn(String) -> Error,
+) -> Result<Cow<'a, [u8]>> {
+    let numbers = tensor.to_f32().into_iter().map(f);
+    let bytes = match tensor.ty {
+        TensorType::F32 => cast::bytes_of(&numbers.collect::<Vec<_>>()).to_vec(),
+        TensorType::F16 => cast::bytes_of(&numbers.map(f16::from_f32).collect::<Vec<_>>()).to_vec(),
+        TensorType::BF16 => cast::bytes_of(&numbers.map(bf16::from_f32).collect::<Vec<_>>()).to_vec(),
+        _ => return Err(fail("f32, f16 or bf16".to_owned())),
+    };
+    Ok(Cow::Owned(bytes))
+}

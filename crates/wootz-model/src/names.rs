@@ -1,0 +1,121 @@
+//! Where a file keeps each weight: its name there, and which part of the tensor of that name it is.
+//!
+//! Where:  one table for each architecture and format; used to load weights and, backwards, to write them.
+//! Idea:   weights have one canonical name each (`layers.7.wq`). A table maps patterns of them to patterns of file
+//!         names, `{}` being the layer and `{e}` the expert; a [`Part`] says how to cut fused or turned tensors.
+
+use std::collections::HashMap;
+
+/// Which part of a file's tensor a weight is, and how it lies there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// The tensor's rows are `groups` equal groups; of each group the rows `start..start + len`, one group after
+    /// the other. Fused q, k and v have one group, or one for each (KV) head where they are interleaved.
+    Rows {
+        /// How many groups.
+        groups: usize,
+        /// First row within a group.
+        start: usize,
+        /// Rows of each group.
+        len: usize,
+    },
+    /// Stored (inputs, outputs): the columns `start..start + len`, turned (GPT-2's Conv1D).
+    Columns {
+        /// First column.
+        start: usize,
+        /// How many.
+        len: usize,
+    },
+    /// As `Rows`, each group's rows turned: (groups·(…), k) → (groups, k, len).
+    RowsTurned {
+        /// How many groups.
+        groups: usize,
+        /// First row within a group.
+        start: usize,
+        /// Rows of each group.
+        len: usize,
+    },
+    /// The number plus one (Gemma's norms).
+    PlusOne,
+    /// `−eˣ` (Mamba's decay).
+    NegExp,
+}
+
+/// A weight's place in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The tensor's name, with `{e}` where there is one tensor for each expert.
+    pub file_name: String,
+    /// Which part of it.
+    pub part: Part,
+}
+
+/// A table of places by canonical pattern.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    places: HashMap<String, (String, Part)>,
+    /// Prefixes that file names may stand under; the first that fits the file is used.
+    pub prefixes: Vec<&'static str>,
+}
+
+impl Names {
+    /// A table of whole tensors: canonical pattern, file pattern.
+    pub fn whole(rows: &[(&str, &str)]) -> Self {
+        let entry =
+            |&(canonical, file): &(&str, &str)| (canonical.to_owned(), (file.to_owned(), Part::Whole));
+        Self { places: rows.iter().map(entry).collect(), prefixes: vec![""] }
+    }
+
+    /// The same table with more, or other, whole tensors.
+    pub fn and(mut self, rows: &[(&str, &str)]) -> Self {
+        self.places.extend(Self::whole(rows).places);
+        self
+    }
+
+    /// The same table with one entry that is a part.
+    pub fn part(mut self, canonical: &str, file: &str, part: Part) -> Self {
+        self.places.insert(canonical.to_owned(), (file.to_owned(), part));
+        self
+    }
+
+    /// The same table with prefixes under which file names may stand.
+    pub fn under(mut self, prefixes: &[&'static str]) -> Self {
+        self.prefixes = prefixes.to_vec();
+        self
+    }
+
+    /// The place of a weight, without a prefix.
+    pub fn place(&self, canonical: &str) -> Option<Place> {
+        let (pattern, layer) = pattern_of(canonical);
+        let (file, part) = self.places.get(&pattern)?;
+        let file_name = match layer {
+            Some(layer) => file.replace("{}", layer),
+            None => file.clone(),
+        };
+        Some(Place { file_name, part: *part })
+    }
+}
+
+/// `layers.7.wq` → (`layers.{}.wq`, `7`).
+fn pattern_of(canonical: &str) -> (String, Option<&str>) {
+    let Some(rest) = canonical.strip_prefix("layers.") else { return (canonical.to_owned(), None) };
+    match rest.split_once('.') {
+        Some((layer, name)) => (format!("layers.{{}}.{name}"), Some(layer)),
+        None => (canonical.to_owned(), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_filled_with_its_layer() {
+        let names = Names::whole(&[("layers.{}.wq", "model.layers.{}.self_attn.q_proj.weight")]);
+        let place = names.place("layers.11.wq").unwrap();
+        assert_eq!(place.file_name, "model.layers.11.self_attn.q_proj.weight");
+        assert_eq!(names.place("layers.11.wk"), None);
+    }
+}
