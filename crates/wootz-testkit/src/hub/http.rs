@@ -101,7 +101,7 @@ fn reason(status: u16) -> &'static str {
 }
 
 /// Resolves `%2F`-like escapes; a broken one stays as it is.
-fn unescape(path: &str) -> String {
+pub(super) fn unescape(path: &str) -> String {
     let bytes = path.as_bytes();
     let (mut out, mut at) = (Vec::new(), 0);
     while at < bytes.len() {

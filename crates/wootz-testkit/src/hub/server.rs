@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::fault::{Fault, Hop};
-use super::http::{Head, Request};
+use super::http::{Head, Request, unescape};
 use super::repo::{Commit, FakeFile, FakeRepo};
 
 /// How often a waiting thread looks whether the server has ended.
@@ -265,9 +265,9 @@ fn lfs(file: &FakeFile, digest_key: &str) -> Value {
 /// Large files live on the other host; small ones behind a relative redirect on this one.
 fn redirect(file: &FakeFile, commit: &Commit, path: &str, id: &str, cdn: SocketAddr) -> Answer {
     let (status, location) = if file.is_lfs {
-        (302, format!("http://{cdn}/files/{}?signature=for-this-file&name={path}", file.etag()))
+        (302, format!("http://{cdn}/files/{}?signature=for-this-file&name={}", file.etag(), escape(path)))
     } else {
-        (307, format!("/api/resolve-cache/models/{id}/{}/{}", commit.sha(), path.replace(' ', "%20")))
+        (307, format!("/api/resolve-cache/models/{id}/{}/{}", commit.sha(), escape(path)))
     };
     let head = Head::new(status)
         .with("Location", location)
@@ -276,6 +276,12 @@ fn redirect(file: &FakeFile, commit: &Commit, path: &str, id: &str, cdn: SocketA
         .with("X-Linked-ETag", format!("\"{}\"", file.etag()))
         .with("Accept-Ranges", "bytes");
     Answer { head, body: Vec::new(), hop: Hop::Resolve, path: path.into() }
+}
+
+/// Percent-escapes what may not stand in an address.
+fn escape(path: &str) -> String {
+    let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~/".contains(b);
+    path.bytes().map(|b| if is_plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 fn small_file(file: &FakeFile, commit: &Commit, path: &str) -> Answer {
@@ -296,12 +302,12 @@ fn cdn_answer(request: &Request, shared: &Shared) -> Answer {
     else {
         return Answer { head: Head::new(403), body: Vec::new(), hop: Hop::Body, path: String::new() };
     };
-    let path = request.query.split_once("name=").map_or("", |(_, name)| name);
+    let path = request.query.split_once("name=").map_or(String::new(), |(_, name)| unescape(name));
     let head = Head::new(200)
         .with("Content-Type", "binary/octet-stream")
         .with("ETag", format!("\"store-{}\"", &sha256[..16]))
         .with("Accept-Ranges", "bytes");
-    Answer { head, body: file.bytes.clone(), hop: Hop::Body, path: path.into() }
+    Answer { head, body: file.bytes.clone(), hop: Hop::Body, path }
 }
 
 // --- onto the wire ----------------------------------------------------------------------------------------------
