@@ -16,6 +16,7 @@ mod linear;
 mod packed;
 mod pool;
 mod rows;
+mod scan;
 #[expect(dead_code, reason = "its integer half waits for the quantized products")]
 mod simd;
 mod tensor_type;
@@ -36,4 +37,5 @@ pub use linear::{
 pub use packed::{PackedMatrix, Precision};
 pub use pool::Pool;
 pub use rows::*;
+pub use scan::{Conv1d, ScanSeq, SelectiveScan, SsdScan, conv1d_update, selective_scan, ssd_scan};
 pub use tensor_type::TensorType;

@@ -4,7 +4,7 @@
 
 use super::{each, each_pair};
 use crate::isa::Kernel;
-use crate::simd::{Simd, math};
+use crate::simd::{LANES, Simd, math};
 use crate::{Isa, Pool};
 
 /// A function of one number.
@@ -28,6 +28,8 @@ pub enum Activation {
     Tanh,
     /// `exp(x)`
     Exp,
+    /// `ln(1 + exp(x))`
+    Softplus,
 }
 
 /// Numbers of one task.
@@ -133,6 +135,13 @@ functions! {
     fn Sigmoid(s, x) { math::sigmoid(s, x) }
     fn Tanh(s, x) { math::tanh(s, x) }
     fn Exp(s, x) { math::exp(s, x) }
+    fn Softplus(s, x) {
+        // PERF: the standard library's logarithm, lane by lane; only step sizes of scans need it.
+        let mut v = [0.0_f32; LANES];
+        s.store(x, &mut v);
+        v.iter_mut().for_each(|x| *x = x.max(0.0) + (-x.abs()).exp().ln_1p());
+        s.load(&v)
+    }
 }
 
 #[cfg(test)]
@@ -169,10 +178,11 @@ mod tests {
             Activation::Sigmoid => sigmoid(x),
             Activation::Tanh => x.tanh(),
             Activation::Exp => x.exp(),
+            Activation::Softplus => x.exp().ln_1p(),
         }) as f32
     }
 
-    const ALL: [Activation; 9] = [
+    const ALL: [Activation; 10] = [
         Activation::Silu,
         Activation::Gelu,
         Activation::GeluTanh,
@@ -182,6 +192,7 @@ mod tests {
         Activation::Sigmoid,
         Activation::Tanh,
         Activation::Exp,
+        Activation::Softplus,
     ];
 
     #[test]
