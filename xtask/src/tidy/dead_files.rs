@@ -61,6 +61,13 @@ fn modules_of(repository: &Repository, file: &File, is_root: bool) -> (Vec<PathB
             None => missing.push(file.finding(index + 1, format!("`mod {name};` leads to no file"))),
         }
     }
+    if code.contains("mod $") {
+        // A macro declares modules from a list of names: every word that is a file beside is taken as declared.
+        let words = code
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .map(|word| children.join(format!("{word}.rs")));
+        found.extend(words.filter(|path| repository.file(path).is_some()));
+    }
     (found, missing)
 }
 
@@ -136,6 +143,12 @@ mod tests {
             ("c/src/d.rs", ""),
         ];
         assert_eq!(dead(&files), ["c/src/d.rs"]);
+    }
+
+    #[test]
+    fn modules_that_a_macro_declares_are_followed() {
+        let list = "macro_rules! ops { ($($m:ident)*) => { $(mod $m;)* } }\nops! { a }\n";
+        assert_eq!(dead(&[("c/src/lib.rs", list), ("c/src/a.rs", ""), ("c/src/b.rs", "")]), ["c/src/b.rs"]);
     }
 
     #[test]

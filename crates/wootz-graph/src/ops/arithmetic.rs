@@ -1,4 +1,6 @@
 //! Sum, product and scaling of values, number by number, with the few broadcasts that models use.
+//!
+//! Where:  residual connections, gates, scaled embeddings, and wherever gradients of one value meet.
 
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
