@@ -305,6 +305,10 @@ pub(crate) fn skip(cursor: &mut Cursor<'_>, kind: Kind, field: &dyn Display) -> 
             let (kind, len) = array_head(cursor, field)?;
             skip_items(cursor, kind, len, field, true)
         }
+        Kind::Str => {
+            let n_bytes = cursor.u64(field)?;
+            cursor.text(n_bytes, field).map(drop)
+        }
         kind => skip_items(cursor, kind, 1, field, false),
     }
 }

@@ -1,6 +1,8 @@
-//! Weight files as others write them, and as we write them.
+//! Weight files as others write them, as we write them, and as an enemy writes them.
 
+mod archive;
 mod golden;
+mod hostile;
 mod round_trip;
 
 use std::path::{Path, PathBuf};
