@@ -1,0 +1,6 @@
+//! Fuzzing PyTorch archives.
+#![no_main]
+
+mod open;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| open::open(bytes));
