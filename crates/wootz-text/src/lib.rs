@@ -14,6 +14,7 @@ mod rerank;
 mod rollout;
 mod sampling;
 mod score;
+mod tokenizer;
 mod vocab;
 
 pub use embed::{Embed, EmbedKind};
@@ -30,6 +31,7 @@ pub use sampling::{
     SamplerKind, Sampling, Search, Xtc,
 };
 pub use score::{Score, ScoreRequest, Scored};
+pub use tokenizer::{AddedToken, Source, SpecialTokens, StreamDecoder, Tokenizer, TokenizerError};
 pub use vocab::{TokenType, Vocab, VocabKind};
 
 /// A token's number in its vocabulary, counting from 0.

@@ -1,0 +1,302 @@
+//! Text to tokens and back, exactly as the model's own tokenizer does it.
+//!
+//! Where:  owned by whoever owns a model; used by engine, training data, chat templates and the command line.
+//! Idea:   one pipeline for every kind of file: cut out added tokens, normalize, split into pieces, let the model encode
+//!         each piece, put special tokens around. The parts differ, the order does not.
+//! Source: Hugging Face `tokenizers` 0.23, whose ids and text are the reference; SentencePiece and llama.cpp for their files.
+//! Elsewhere: reading `json`, `sentencepiece`, `ggml`; training tokenizers (`wootz-data`).
+//!
+//! # Invariants
+//! - Encoding and decoding never fail and never panic; whatever can be wrong is found when a tokenizer is built.
+//! - Encoding costs O(n log n) in the text's length, whatever the text, unless a file's own regular expression costs more.
+
+mod added;
+mod bpe;
+mod byte_level;
+mod charsmap;
+mod config;
+mod decoder;
+mod error;
+mod fields;
+mod hash;
+mod json;
+mod model;
+mod normalizer;
+mod pattern;
+mod post_processor;
+mod pre_tokenizer;
+mod scanner;
+mod scripts;
+mod stream;
+mod table;
+mod unigram;
+mod wordpiece;
+
+use std::borrow::Cow;
+use std::path::Path;
+
+pub use added::AddedToken;
+pub use config::SpecialTokens;
+pub use error::TokenizerError;
+pub use stream::StreamDecoder;
+
+use self::added::{AddedTokens, Phase};
+use self::decoder::Decoder;
+use self::model::Model;
+use self::normalizer::{Normalized, Normalizer};
+use self::post_processor::PostProcessor;
+use self::pre_tokenizer::{Pieces, PreTokenizer};
+use self::table::Tokens;
+use crate::TokenId;
+
+/// A tokenizer of any kind.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    parts: Parts,
+    special: SpecialTokens,
+    source: Option<Source>,
+}
+
+/// The file that a tokenizer was made from, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// `tokenizer.json`
+    Json(Vec<u8>),
+    /// SentencePiece's `tokenizer.model`
+    SentencePiece(Vec<u8>),
+}
+
+/// What a tokenizer consists of.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    pub(crate) tokens: Tokens,
+    pub(crate) added: AddedTokens,
+    pub(crate) normalizer: Option<Normalizer>,
+    pub(crate) pre_tokenizer: Option<PreTokenizer>,
+    pub(crate) model: Model,
+    pub(crate) post_processor: PostProcessor,
+    pub(crate) decoder: Option<Decoder>,
+}
+
+impl Tokenizer {
+    /// From the contents of a `tokenizer.json`. Special tokens' roles (BOS, EOS …) stand in other files:
+    /// [`read_config`](Tokenizer::read_config).
+    ///
+    /// # Errors
+    /// Anything that the file says and this crate does not know, or that contradicts itself, by the field's path.
+    pub fn from_json(bytes: Vec<u8>) -> Result<Self, TokenizerError> {
+        let parts = json::read(&bytes)?;
+        let mut special = SpecialTokens::default();
+        special.guess(&parts);
+        Ok(Self { parts, special, source: Some(Source::Json(bytes)) })
+    }
+
+    /// From a model's folder: `tokenizer.json` or else `tokenizer.model`, with the roles that `tokenizer_config.json`,
+    /// `special_tokens_map.json`, `generation_config.json` and `config.json` give to special tokens.
+    ///
+    /// # Errors
+    /// As [`from_json`](Tokenizer::from_json), naming the file.
+    pub fn from_dir(dir: &Path) -> Result<Self, TokenizerError> {
+        config::read_dir(dir)
+    }
+
+    /// Encodes a text.
+    ///
+    /// `add_special` puts the tokens around it that the model wants (BOS, CLS …). `parse_special` recognises special tokens
+    /// that are spelled in the text; without it their spelling is ordinary text, which is what user input should be.
+    pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<TokenId> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 8);
+        self.encode_into(text, parse_special, &mut ids);
+        if add_special { self.parts.post_processor.apply(ids) } else { ids }
+    }
+
+    /// Encodes a pair of texts with the special tokens between and around them: token ids and type ids.
+    pub fn encode_pair(&self, first: &str, second: &str) -> (Vec<TokenId>, Vec<u32>) {
+        let (mut first_ids, mut second_ids) = (Vec::new(), Vec::new());
+        self.encode_into(first, true, &mut first_ids);
+        self.encode_into(second, true, &mut second_ids);
+        self.parts.post_processor.apply_pair(&first_ids, &second_ids)
+    }
+
+    /// Encodes bytes that need not be UTF-8. A byte-level tokenizer keeps broken bytes as they are; others see U+FFFD.
+    pub fn encode_bytes(&self, bytes: &[u8], add_special: bool, parse_special: bool) -> Vec<TokenId> {
+        let mut ids = Vec::new();
+        for chunk in bytes.utf8_chunks() {
+            self.encode_into(chunk.valid(), parse_special, &mut ids);
+            if chunk.invalid().is_empty() {
+                continue;
+            }
+            match &self.parts.model {
+                Model::Bpe(bpe) if bpe.takes_bytes() => {
+                    bpe.encode_bytes(chunk.invalid(), &self.parts.tokens, &mut ids)
+                }
+                _ => self.encode_into("\u{fffd}", false, &mut ids),
+            }
+        }
+        if add_special { self.parts.post_processor.apply(ids) } else { ids }
+    }
+
+    /// Decodes tokens; unknown ids are left out, and so are special tokens if `skip_special`.
+    pub fn decode(&self, ids: &[TokenId], skip_special: bool) -> String {
+        let tokens: Vec<String> =
+            ids.iter().filter_map(|&id| self.spelled(id, skip_special)).map(String::from).collect();
+        match &self.parts.decoder {
+            _ if tokens.is_empty() => String::new(),
+            Some(decoder) => decoder.apply(tokens).concat(),
+            None => tokens.join(" "),
+        }
+    }
+
+    /// Decodes tokens to bytes, which with a byte-level tokenizer are the exact bytes that were encoded.
+    pub fn decode_bytes(&self, ids: &[TokenId], skip_special: bool) -> Vec<u8> {
+        if self.is_byte_level() {
+            let tokens = ids.iter().filter_map(|&id| self.spelled(id, skip_special));
+            tokens.flat_map(decoder::spelled_bytes).collect()
+        } else {
+            self.decode(ids, skip_special).into_bytes()
+        }
+    }
+
+    /// A token as the vocabulary spells it (`Ġthe`, `▁the`, `##ing`).
+    pub fn token_text(&self, id: TokenId) -> Option<&str> {
+        let added = self.parts.added.get(id).map(|token| token.content.as_str());
+        added.or_else(|| self.parts.tokens.text_of(id))
+    }
+
+    /// The bytes that a token adds in the middle of a text.
+    pub fn token_bytes(&self, id: TokenId) -> Option<Vec<u8>> {
+        let text = self.token_text(id)?;
+        let is_added = self.parts.added.get(id).is_some();
+        let Some(decoder) = &self.parts.decoder else { return Some(text.as_bytes().to_vec()) };
+        Some(match decoder::fallback_byte(text).filter(|_| decoder.joins_bytes()) {
+            Some(byte) => vec![byte],
+            None if is_added => text.as_bytes().to_vec(),
+            None if decoder.is_byte_level() => decoder::spelled_bytes(text),
+            None => decoder.in_context(text).into_bytes(),
+        })
+    }
+
+    /// The id of a token as spelled.
+    pub fn token_id(&self, text: &str) -> Option<TokenId> {
+        self.parts.added.id_of(text).or_else(|| self.parts.tokens.id_of(text))
+    }
+
+    /// One more than the largest id; a model's embedding may have more rows.
+    pub fn vocab_size(&self) -> usize {
+        let n_added = self.parts.added.max_id().map_or(0, |max| max as usize + 1);
+        self.parts.tokens.n_ids().max(n_added)
+    }
+
+    /// The roles of special tokens.
+    pub fn special(&self) -> &SpecialTokens {
+        &self.special
+    }
+
+    /// The roles of special tokens, to be changed.
+    pub fn special_mut(&mut self) -> &mut SpecialTokens {
+        &mut self.special
+    }
+
+    /// Whether a token has a meaning instead of a text.
+    pub fn is_special(&self, id: TokenId) -> bool {
+        self.parts.added.get(id).is_some_and(|token| token.special)
+    }
+
+    /// Whether generation ends at this token.
+    pub fn is_eos(&self, id: TokenId) -> bool {
+        self.special.eos.contains(&id)
+    }
+
+    /// All added tokens, by id.
+    pub fn added_tokens(&self) -> Vec<(TokenId, &AddedToken)> {
+        let mut tokens: Vec<_> = self.parts.added.iter().collect();
+        tokens.sort_by_key(|token| token.0);
+        tokens
+    }
+
+    /// The file that this tokenizer was made from; `None` if it was made from a [`Vocab`](crate::Vocab).
+    pub fn source(&self) -> Option<&Source> {
+        self.source.as_ref()
+    }
+
+    /// Reads the roles that a `tokenizer_config.json` or `special_tokens_map.json` gives to special tokens.
+    ///
+    /// # Errors
+    /// Invalid JSON. Tokens that the vocabulary lacks are passed over: such files often name some.
+    pub fn read_config(&mut self, bytes: &[u8]) -> Result<(), TokenizerError> {
+        let mut special = std::mem::take(&mut self.special);
+        let result = special.read_config(bytes, |token| self.token_id(token));
+        self.special = special;
+        result
+    }
+
+    fn is_byte_level(&self) -> bool {
+        self.parts.decoder.as_ref().is_some_and(Decoder::is_byte_level)
+    }
+
+    /// A token as the decoder sees it; `None` if it is unknown or to be skipped.
+    fn spelled(&self, id: TokenId, skip_special: bool) -> Option<&str> {
+        let spelled = self.parts.added.spelled(id).or_else(|| self.parts.tokens.text_of(id))?;
+        (!skip_special || !self.parts.added.is_special(spelled)).then_some(spelled)
+    }
+
+    fn encode_into(&self, text: &str, parse_special: bool, out: &mut Vec<TokenId>) {
+        if self.parts.added.is_empty() {
+            return self.encode_stretch(text, true, parse_special, out);
+        }
+        for stretch in self.parts.added.cut(text, Phase::Raw, parse_special) {
+            match stretch.token {
+                Some(id) => out.push(id),
+                None => {
+                    let text = &text[stretch.start..stretch.end];
+                    self.encode_stretch(text, stretch.start == 0, parse_special, out);
+                }
+            }
+        }
+    }
+
+    /// A text without raw added tokens: normalize, cut out the others, encode what is left.
+    fn encode_stretch(&self, text: &str, at_start: bool, parse_special: bool, out: &mut Vec<TokenId>) {
+        let mut input = Normalized { text: Cow::Borrowed(text), at_start };
+        if let Some(normalizer) = self.parts.normalizer.as_ref().filter(|_| !text.is_empty()) {
+            normalizer.apply(&mut input);
+        }
+        for stretch in self.parts.added.cut(&input.text, Phase::Normalized, parse_special) {
+            match stretch.token {
+                Some(id) => out.push(id),
+                None if stretch.start == stretch.end => {}
+                None => {
+                    let text = &input.text[stretch.start..stretch.end];
+                    self.encode_pieces(text, input.at_start && stretch.start == 0, out);
+                }
+            }
+        }
+    }
+
+    fn encode_pieces(&self, text: &str, at_start: bool, out: &mut Vec<TokenId>) {
+        let Some(pre_tokenizer) = &self.parts.pre_tokenizer else {
+            return self.parts.model.encode(text, &self.parts.tokens, out);
+        };
+        let mut pieces = Pieces::whole(Cow::Borrowed(text), at_start);
+        pre_tokenizer.apply(&mut pieces);
+        pieces.iter().for_each(|piece| self.parts.model.encode(piece, &self.parts.tokens, out));
+    }
+}
+
+/// The token of each byte in GPT-2's alphabet.
+pub(crate) fn byte_symbols(tokens: &Tokens) -> Box<[Option<TokenId>; 256]> {
+    let mut ids = Box::new([None; 256]);
+    for byte in 0..=255_u8 {
+        ids[usize::from(byte)] = tokens.id_of(byte_level::char_of(byte).encode_utf8(&mut [0; 4]));
+    }
+    ids
+}
+
+/// The token `<0x41>` of each byte.
+pub(crate) fn byte_tokens(tokens: &Tokens) -> Box<[Option<TokenId>; 256]> {
+    let mut ids = Box::new([None; 256]);
+    for byte in 0..=255_u8 {
+        ids[usize::from(byte)] = tokens.id_of(&format!("<0x{byte:02X}>"));
+    }
+    ids
+}

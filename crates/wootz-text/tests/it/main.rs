@@ -1,0 +1,4 @@
+//! Tests against recorded results of other implementations, and against hostile files.
+
+mod golden_tokenizers;
+mod streaming;
