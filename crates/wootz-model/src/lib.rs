@@ -14,9 +14,12 @@ mod load;
 mod names;
 mod network;
 mod rope;
+mod words;
 
+pub use arch::config_from_hf;
 pub use config::Config;
 pub use error::{Error, Result};
 pub use hf::Hf;
 pub use load::Model;
 pub use network::Network;
+pub use words::Words;

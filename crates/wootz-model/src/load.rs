@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
 use half::{bf16, f16};
 use wootz_graph::{Device, HostTensor, ParamSpec, Weights as DeviceWeights};
@@ -21,7 +22,7 @@ use crate::{Error, Result, arch};
 #[derive(Debug)]
 pub struct Model {
     /// Configuration and declared weights.
-    pub network: Network,
+    pub network: Arc<Network>,
     weights: Weights,
     names: Names,
     prefix: &'static str,
@@ -38,7 +39,7 @@ impl Model {
     }
 
     fn assemble(config: crate::config::Config, names: Names, weights: Weights) -> Result<Self> {
-        let network = Network::declare(config);
+        let network = Arc::new(Network::declare(config));
         let embed = names.place("embed").map(|place| place.file_name).unwrap_or_default();
         let fits = |prefix: &&&'static str| weights.get(&format!("{prefix}{embed}")).is_some();
         let prefix = names.prefixes.iter().find(fits).copied().unwrap_or("");

@@ -40,6 +40,11 @@ pub(crate) fn of_hf(hf: &Hf) -> Result<&'static Architecture> {
     })
 }
 
+/// The hyper-parameters that a `config.json` describes.
+pub fn config_from_hf(hf: &Hf) -> Result<Config> {
+    (of_hf(hf)?.from_hf)(hf)
+}
+
 /// The usual keys of a decoder.
 pub(crate) struct Usual {
     pub d_model: usize,

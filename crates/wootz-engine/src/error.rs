@@ -1,0 +1,26 @@
+//! What can go wrong while a model runs.
+
+use crate::SampleError;
+
+/// The result of running a model.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong while a model runs.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// All blocks of keys and values are taken.
+    #[error("the cache of keys and values is full\nhint: a larger `--ctx`, or fewer answers at a time")]
+    NoBlock,
+    /// All slots for recurrences are taken.
+    #[error("all slots for recurrent states are taken\nhint: fewer answers at a time")]
+    NoSlot,
+    /// No token can be chosen.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+    /// The model is broken.
+    #[error(transparent)]
+    Model(#[from] wootz_model::Error),
+    /// The graph cannot be built or run.
+    #[error(transparent)]
+    Graph(#[from] wootz_graph::Error),
+}

@@ -1,0 +1,62 @@
+//! The verbs, one file each.
+
+mod hidden;
+mod logits;
+mod run;
+mod show;
+mod tokenize;
+
+use clap::Subcommand;
+
+/// What to do.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Run(run::RunArgs),
+    Show(show::ShowArgs),
+    Tokenize(tokenize::TokenizeArgs),
+    Logits(logits::LogitsArgs),
+    Hidden(hidden::HiddenArgs),
+}
+
+impl Command {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Command::Run(args) => args.run(),
+            Command::Show(args) => args.run(),
+            Command::Tokenize(args) => args.run(),
+            Command::Logits(args) => args.run(),
+            Command::Hidden(args) => args.run(),
+        }
+    }
+}
+
+/// Token ids separated by commas.
+fn parse_ids(text: &str) -> Result<Ids, String> {
+    let id =
+        |part: &str| part.trim().parse().map_err(|_| format!("expected token ids like 5,6,7, got `{part}`"));
+    text.split(',').map(id).collect::<Result<_, _>>().map(Ids)
+}
+
+/// Token ids of one argument.
+#[derive(Clone, Debug)]
+pub(crate) struct Ids(pub Vec<u32>);
+
+/// Prints a value as one line of JSON.
+fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, value)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_numbers_between_commas() {
+        assert_eq!(parse_ids("5, 6,7").unwrap().0, [5, 6, 7]);
+        assert!(parse_ids("5,x").unwrap_err().contains("`x`"));
+    }
+}
