@@ -2,7 +2,8 @@
 //!
 //! Where:  read by the architectures' `from_hf`.
 //! Idea:   every number is bounded when it is read, because sizes are allocated from it; an error names the
-//!         file and the key. A nested `text_config` is looked into where the outer level lacks a key.
+//!         file and the key. A nested `text_config` is looked into where the outer level lacks a key, then the
+//!         defaults that transformers has for the architecture.
 
 use std::path::Path;
 
@@ -18,6 +19,8 @@ const MAX_SIZE: u64 = 1 << 31;
 pub struct Hf {
     file: String,
     map: Map<String, Value>,
+    defaults: Map<String, Value>,
+    spellings: &'static [(&'static str, &'static str)],
 }
 
 impl Hf {
@@ -37,10 +40,25 @@ impl Hf {
             got,
         };
         match serde_json::from_slice(text) {
-            Ok(Value::Object(map)) => Ok(Self { file: file.to_owned(), map }),
+            Ok(Value::Object(map)) => Ok(Self::of_map(file.to_owned(), map)),
             Ok(_) => Err(fail("another value".to_owned())),
             Err(error) => Err(fail(error.to_string())),
         }
+    }
+
+    fn of_map(file: String, map: Map<String, Value>) -> Self {
+        Self { file, map, defaults: Map::new(), spellings: &[] }
+    }
+
+    /// The same with values for keys that are missing, a JSON object. A key that is there and null stays null.
+    pub fn with_defaults(&self, defaults: &str) -> Self {
+        let defaults = serde_json::from_str(defaults).expect("an architecture's defaults are a JSON object");
+        Self { defaults, ..self.clone() }
+    }
+
+    /// The same where files may spell a key in another way: (our key, the other).
+    pub fn with_spellings(&self, spellings: &'static [(&'static str, &'static str)]) -> Self {
+        Self { spellings, ..self.clone() }
     }
 
     /// The file's name, for errors.
@@ -50,14 +68,27 @@ impl Hf {
 
     /// The value of a key, unless it is missing or null.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        let nested = || self.map.get("text_config").and_then(|text| text.get(key));
-        self.map.get(key).filter(|value| !value.is_null()).or_else(nested).filter(|value| !value.is_null())
+        let default = self.defaults.get(key);
+        self.given(self.spelled(key)).or(default).filter(|value| !value.is_null())
+    }
+
+    /// What the file says, null too.
+    fn given(&self, key: &str) -> Option<&Value> {
+        let outer = self.map.get(key);
+        let nested = self.map.get("text_config").and_then(|text| text.get(key));
+        outer.filter(|value| !value.is_null()).or(nested).or(outer)
+    }
+
+    /// How the file spells a key.
+    fn spelled<'k>(&self, key: &'k str) -> &'k str {
+        let fits = |&&(ours, other): &&(&str, &str)| ours == key && self.given(other).is_some();
+        self.spellings.iter().find(fits).map_or(key, |&(_, other)| other)
     }
 
     /// A nested object as a configuration of its own.
     pub fn object(&self, key: &str) -> Option<Hf> {
         let map = self.get(key)?.as_object()?.clone();
-        Some(Self { file: format!("{}: {key}", self.file), map })
+        Some(Self::of_map(format!("{}: {key}", self.file), map))
     }
 
     /// All keys of the outer level.
@@ -147,9 +178,50 @@ impl Hf {
         }
     }
 
+    /// Refuses a setting that would change what is computed and has only one implementation here.
+    pub fn require(&self, key: &str, supported: impl Into<Value>) -> Result<()> {
+        let supported = supported.into();
+        match self.get(key) {
+            Some(value) if *value != supported => {
+                Err(self.error(key, &supported.to_string(), &value.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// An error about a key.
     pub fn error(&self, key: &str, expected: &str, got: &str) -> Error {
-        let (file, key) = (self.file.clone(), key.to_owned());
+        let (file, key) = (self.file.clone(), self.spelled(key).to_owned());
         Error::Config { file, key, expected: expected.to_owned(), got: got.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hf(text: &str) -> Hf {
+        Hf::parse("config.json", text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_default_stands_in_for_a_missing_key_but_not_for_null() {
+        let hf = hf(r#"{"a": null, "text_config": {"b": 3}}"#).with_defaults(r#"{"a": 1, "b": 1, "c": 1}"#);
+        let read = |key| hf.find_usize(key).unwrap();
+        assert_eq!((read("a"), read("b"), read("c"), read("d")), (None, Some(3), Some(1), None));
+    }
+
+    #[test]
+    fn another_spelling_is_read_and_named_in_errors() {
+        let hf = hf(r#"{"n_embd": "wide"}"#).with_spellings(&[("hidden_size", "n_embd")]);
+        let error = hf.positive("hidden_size").unwrap_err().to_string();
+        assert!(error.contains("`n_embd`") && error.contains("wide"), "{error}");
+    }
+
+    #[test]
+    fn a_setting_with_one_implementation_is_refused_by_name() {
+        let error = hf(r#"{"cross": true}"#).require("cross", false).unwrap_err().to_string();
+        assert_eq!(error, "config.json: `cross`: expected false, got true");
+        hf(r#"{"cross": false}"#).require("cross", false).unwrap();
     }
 }

@@ -6,6 +6,7 @@
 //! Elsewhere: operators and devices (`wootz-graph`), files (`wootz-weights`), sampling (`wootz-engine`).
 #![forbid(unsafe_code)]
 
+mod alibi;
 mod arch;
 pub mod config;
 mod error;

@@ -8,13 +8,12 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use half::{bf16, f16};
 use wootz_graph::{Device, HostTensor, ParamSpec, Weights as DeviceWeights};
 use wootz_kernels::{TensorType, cast};
 use wootz_weights::{TensorView, Weights};
 
 use crate::hf::Hf;
-use crate::names::{Names, Part, Place};
+use crate::names::{Names, Part, Place, renamed};
 use crate::network::Network;
 use crate::{Error, Result, arch};
 
@@ -25,7 +24,7 @@ pub struct Model {
     pub network: Arc<Network>,
     weights: Weights,
     names: Names,
-    prefix: &'static str,
+    rename: (&'static str, &'static str),
 }
 
 impl Model {
@@ -41,9 +40,9 @@ impl Model {
     fn assemble(config: crate::config::Config, names: Names, weights: Weights) -> Result<Self> {
         let network = Arc::new(Network::declare(config));
         let embed = names.place("embed").map(|place| place.file_name).unwrap_or_default();
-        let fits = |prefix: &&&'static str| weights.get(&format!("{prefix}{embed}")).is_some();
-        let prefix = names.prefixes.iter().find(fits).copied().unwrap_or("");
-        let model = Self { network, weights, names, prefix };
+        let fits = |rename: &&(&'static str, &'static str)| weights.get(&renamed(&embed, **rename)).is_some();
+        let rename = names.renames.iter().find(fits).copied().unwrap_or_default();
+        let model = Self { network, weights, names, rename };
         for spec in model.network.params.specs() {
             model.check(spec)?;
         }
@@ -106,7 +105,7 @@ impl Model {
             expected: format!("a name in the files of `{}`", self.network.config.arch),
             got: "none".to_owned(),
         })?;
-        Ok(Place { file_name: format!("{}{}", self.prefix, place.file_name), ..place })
+        Ok(Place { file_name: renamed(&place.file_name, self.rename), ..place })
     }
 
     fn find(&self, name: &str) -> Result<TensorView<'_>> {
@@ -180,8 +179,8 @@ pub(crate) fn cut(tensor: TensorView<'_>, part: Part) -> Result<HostTensor<'_>> 
                 (start..start + len).flat_map(|column| (0..n_rows).map(move |row| row * width + column));
             (tensor.ty, Cow::Owned(gather(&tensor, order)))
         }
-        Part::PlusOne => (tensor.ty, map(&tensor, |x| x + 1.0, fail)?),
-        Part::NegExp => (tensor.ty, map(&tensor, |x| -x.exp(), fail)?),
+        Part::PlusOne => (TensorType::F32, map(&tensor, |x| x + 1.0, plain)?),
+        Part::NegExp => (TensorType::F32, map(&tensor, |x| -x.exp(), plain)?),
     };
     Ok(HostTensor { ty, bytes })
 }
@@ -197,18 +196,13 @@ fn gather(tensor: &TensorView, order: impl Iterator<Item = usize>) -> Vec<u8> {
     order.flat_map(|at| &tensor.bytes[at * size..][..size]).copied().collect()
 }
 
-/// Every number changed, in its own type.
+/// Every number changed. In f32: bf16 has too few digits for a small number plus one.
 fn map<'a>(
     tensor: &TensorView<'a>,
     f: impl Fn(f32) -> f32,
-    fail: impl Fn(String) -> Error,
+    plain: impl Fn() -> Result<()>,
 ) -> Result<Cow<'a, [u8]>> {
-    let numbers = tensor.to_f32().into_iter().map(f);
-    let bytes = match tensor.ty {
-        TensorType::F32 => cast::bytes_of(&numbers.collect::<Vec<_>>()).to_vec(),
-        TensorType::F16 => cast::bytes_of(&numbers.map(f16::from_f32).collect::<Vec<_>>()).to_vec(),
-        TensorType::BF16 => cast::bytes_of(&numbers.map(bf16::from_f32).collect::<Vec<_>>()).to_vec(),
-        _ => return Err(fail("f32, f16 or bf16".to_owned())),
-    };
-    Ok(Cow::Owned(bytes))
+    plain()?;
+    let numbers: Vec<f32> = tensor.to_f32().into_iter().map(f).collect();
+    Ok(Cow::Owned(cast::bytes_of(&numbers).to_vec()))
 }

@@ -56,8 +56,8 @@ pub struct Place {
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     places: HashMap<String, (String, Part)>,
-    /// Prefixes that file names may stand under; the first that fits the file is used.
-    pub prefixes: Vec<&'static str>,
+    /// Beginnings of file names and what may stand there instead; the first that fits the file is used.
+    pub renames: Vec<(&'static str, &'static str)>,
 }
 
 impl Names {
@@ -65,7 +65,7 @@ impl Names {
     pub fn whole(rows: &[(&str, &str)]) -> Self {
         let entry =
             |&(canonical, file): &(&str, &str)| (canonical.to_owned(), (file.to_owned(), Part::Whole));
-        Self { places: rows.iter().map(entry).collect(), prefixes: vec![""] }
+        Self { places: rows.iter().map(entry).collect(), renames: vec![("", "")] }
     }
 
     /// The same table with more, or other, whole tensors.
@@ -82,11 +82,17 @@ impl Names {
 
     /// The same table with prefixes under which file names may stand.
     pub fn under(mut self, prefixes: &[&'static str]) -> Self {
-        self.prefixes = prefixes.to_vec();
+        self.renames = prefixes.iter().map(|prefix| ("", *prefix)).collect();
         self
     }
 
-    /// The place of a weight, without a prefix.
+    /// The same table for files that may begin names with `to` where it says `from`.
+    pub fn or_renamed(mut self, from: &'static str, to: &'static str) -> Self {
+        self.renames.push((from, to));
+        self
+    }
+
+    /// The place of a weight, not renamed.
     pub fn place(&self, canonical: &str) -> Option<Place> {
         let (pattern, layer) = pattern_of(canonical);
         let (file, part) = self.places.get(&pattern)?;
@@ -95,6 +101,14 @@ impl Names {
             None => file.clone(),
         };
         Some(Place { file_name, part: *part })
+    }
+}
+
+/// A file name whose beginning is changed, if it has that beginning.
+pub(crate) fn renamed(file_name: &str, (from, to): (&str, &str)) -> String {
+    match file_name.strip_prefix(from) {
+        Some(rest) => format!("{to}{rest}"),
+        None => file_name.to_owned(),
     }
 }
 

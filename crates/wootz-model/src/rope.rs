@@ -14,13 +14,23 @@ use crate::hf::Hf;
 /// The frequencies for a rotated width of `n_rot`, from `rope_parameters` (transformers 5) or `rope_theta` and
 /// `rope_scaling` (before).
 pub(crate) fn from_hf(hf: &Hf, n_rot: usize) -> Result<RopeTable> {
-    let parameters = hf.object("rope_parameters").or_else(|| hf.object("rope_scaling"));
-    from_parameters(hf, parameters.as_ref(), n_rot, 10_000.0)
+    let theta = hf.find_f64("rope_theta")?.unwrap_or(10_000.0);
+    from_parameters(hf, parameters(hf).as_ref(), n_rot, theta)
+}
+
+/// The parameters of all layers alike.
+pub(crate) fn parameters(hf: &Hf) -> Option<Hf> {
+    hf.object("rope_scaling").or_else(|| hf.object("rope_parameters"))
+}
+
+/// The kind of scaling that parameters name.
+pub(crate) fn kind(parameters: &Hf) -> &str {
+    parameters.str("rope_type").or_else(|| parameters.str("type")).unwrap_or("default")
 }
 
 /// The rotated share of a head: `partial_rotary_factor` at either level, or under an older key.
 pub(crate) fn rotated_width(hf: &Hf, head_dim: usize, old_key: &str, default: f64) -> Result<usize> {
-    let nested = hf.object("rope_parameters");
+    let nested = parameters(hf);
     let nested = nested.as_ref().map(|p| p.find_f64("partial_rotary_factor")).transpose()?.flatten();
     let outer = match hf.find_f64("partial_rotary_factor")? {
         Some(factor) => Some(factor),
@@ -33,31 +43,34 @@ pub(crate) fn rotated_width(hf: &Hf, head_dim: usize, old_key: &str, default: f6
     Ok((head_dim as f64 * factor) as usize / 2 * 2)
 }
 
-/// The frequencies that one set of parameters describes; `default_theta` where neither level names a base.
+/// The frequencies that one set of parameters describes; `theta` is the base where it names none.
 pub(crate) fn from_parameters(
     hf: &Hf,
     parameters: Option<&Hf>,
     n_rot: usize,
-    default_theta: f64,
+    theta: f64,
 ) -> Result<RopeTable> {
     let nested_theta = parameters.map(|p| p.find_f64("rope_theta")).transpose()?.flatten();
-    let theta = match nested_theta {
-        Some(theta) => theta,
-        None => hf.find_f64("rope_theta")?.unwrap_or(default_theta),
-    };
+    let theta = nested_theta.unwrap_or(theta);
+    if theta <= 0.0 {
+        return Err(hf.error("rope_theta", "a positive number", &theta.to_string()));
+    }
     let mut table = RopeTable::plain(theta, n_rot);
     let Some(p) = parameters else { return Ok(table) };
-    let kind = p.str("rope_type").or_else(|| p.str("type")).unwrap_or("default");
+    if let Some((layers, _)) = p.map().iter().find(|(_, value)| value.is_object()) {
+        return Err(p.error(layers, "one set of parameters for all layers", "a set of its own"));
+    }
     let max_len = || hf.positive("max_position_embeddings");
-    let original_len = || match p.find_usize("original_max_position_embeddings")? {
+    // COMPAT: where both levels name it, transformers takes the outer one.
+    let original_len = || match hf.find_usize("original_max_position_embeddings")? {
         Some(len) if len > 0 => Ok(len),
-        _ => match hf.find_usize("original_max_position_embeddings")? {
+        _ => match p.find_usize("original_max_position_embeddings")? {
             Some(len) if len > 0 => Ok(len),
             _ => max_len(),
         },
     };
-    match kind {
-        "default" | "proportional" => {}
+    match kind(p) {
+        "default" => {}
         "linear" => {
             let factor = p.f64("factor")?;
             table.inv_freq.iter_mut().for_each(|freq| *freq = (f64::from(*freq) / factor) as f32);
@@ -127,7 +140,7 @@ pub(crate) fn from_parameters(
         }
         other => {
             let known = "default, linear, dynamic, llama3, yarn or longrope";
-            return Err(hf.error("rope_scaling.rope_type", known, other));
+            return Err(p.error("rope_type", known, other));
         }
     }
     Ok(table)
@@ -200,6 +213,13 @@ mod tests {
         let hf = Hf::parse("config.json", br#"{"rope_scaling":{"rope_type":"spiral"}}"#).unwrap();
         let error = from_hf(&hf, 8).unwrap_err().to_string();
         assert!(error.contains("config.json") && error.contains("spiral"), "{error}");
+    }
+
+    #[test]
+    fn parameters_by_layer_type_are_refused_where_all_layers_turn_alike() {
+        let text = br#"{"rope_parameters":{"full_attention":{"rope_theta":1e6}}}"#;
+        let error = from_hf(&Hf::parse("config.json", text).unwrap(), 8).unwrap_err().to_string();
+        assert!(error.contains("full_attention"), "{error}");
     }
 
     #[test]

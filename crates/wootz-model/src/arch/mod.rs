@@ -3,7 +3,24 @@
 //! Where:  chosen by `model_type` of `config.json` or `general.architecture` of a GGUF.
 //! Idea:   an architecture has no code that computes; it fills a [`Config`] and names tensors.
 
+mod bitnet;
+mod bloom;
+mod cohere;
+mod falcon;
+mod gemma;
+mod gemma3;
+mod gpt2;
+mod gpt_neox;
+mod granite;
 mod llama;
+mod olmo2;
+mod opt;
+mod phi;
+mod phi3;
+mod qwen;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
 
 use std::sync::Arc;
 
@@ -13,7 +30,7 @@ use crate::config::{
     AttentionConfig, Config, EmbedConfig, Ffn, Head, LayerConfig, Mixer, Norm, Position, Residual,
 };
 use crate::hf::Hf;
-use crate::names::Names;
+use crate::names::{Names, Part};
 use crate::{Result, rope};
 
 /// A family of models.
@@ -29,15 +46,43 @@ pub(crate) struct Architecture {
 }
 
 /// Every architecture.
-pub(crate) const ALL: &[Architecture] = &[llama::LLAMA];
+pub(crate) const ALL: &[Architecture] = &[
+    llama::LLAMA,
+    qwen::QWEN2,
+    qwen::QWEN3,
+    gemma::GEMMA,
+    gemma::GEMMA2,
+    gemma3::GEMMA3,
+    phi::PHI,
+    phi3::PHI3,
+    gpt2::GPT2,
+    gpt_neox::GPT_NEOX,
+    falcon::FALCON,
+    bloom::BLOOM,
+    opt::OPT,
+    stablelm::STABLELM,
+    olmo2::OLMO2,
+    cohere::COHERE,
+    granite::GRANITE,
+    starcoder2::STARCODER2,
+    smollm3::SMOLLM3,
+    bitnet::BITNET,
+];
 
 /// The architecture of a `config.json`.
 pub(crate) fn of_hf(hf: &Hf) -> Result<&'static Architecture> {
     let model_type = hf.str("model_type").unwrap_or_default();
-    ALL.iter().find(|arch| arch.model_types.contains(&model_type)).ok_or_else(|| {
+    let arch = ALL.iter().find(|arch| arch.model_types.contains(&model_type)).ok_or_else(|| {
         let known = ALL.iter().flat_map(|arch| arch.model_types).copied().collect::<Vec<_>>().join(", ");
         crate::Error::UnknownArchitecture { file: hf.file().to_owned(), name: model_type.to_owned(), known }
-    })
+    })?;
+    match hf.object("quantization_config") {
+        Some(quantization) => {
+            let method = quantization.str("quant_method").unwrap_or("one without a name");
+            Err(hf.error("quantization_config", "weights that are not quantized", method))
+        }
+        None => Ok(arch),
+    }
 }
 
 /// The hyper-parameters that a `config.json` describes.
@@ -64,7 +109,7 @@ impl Usual {
             d_model,
             n_layers,
             n_heads,
-            n_kv_heads: hf.usize_or("num_key_value_heads", n_heads)?,
+            n_kv_heads: hf.usize_or("num_key_value_heads", n_heads)?, // null is one for each head
             head_dim: hf.usize_or("head_dim", d_model / n_heads)?,
             max_seq_len: hf.usize_or("max_position_embeddings", 2048)?,
         };
@@ -76,6 +121,9 @@ impl Usual {
     pub(crate) fn check(&self, hf: &Hf) -> Result<()> {
         if self.n_layers > 4096 {
             return Err(hf.error("num_hidden_layers", "at most 4096", &self.n_layers.to_string()));
+        }
+        if self.n_heads > 4096 {
+            return Err(hf.error("num_attention_heads", "at most 4096", &self.n_heads.to_string()));
         }
         if self.n_kv_heads == 0 || !self.n_heads.is_multiple_of(self.n_kv_heads) {
             let expected = format!("a divisor of {} heads", self.n_heads);
@@ -136,7 +184,40 @@ impl Usual {
 
 /// Rotation of whole heads in halves, as `config.json` describes it.
 pub(crate) fn rope_of(hf: &Hf, head_dim: usize) -> Result<Position> {
-    Ok(Position::Rope(Arc::new(rope::from_hf(hf, head_dim)?), RopeStyle::Halves))
+    partial_rope_of(hf, head_dim, 1.0).and_then(|(rope, n_rot)| match n_rot == head_dim / 2 * 2 {
+        true => Ok(rope),
+        false => Err(hf.error("partial_rotary_factor", "1", &format!("{n_rot} of {head_dim} numbers"))),
+    })
+}
+
+/// Rotation in halves of the share of a head that `partial_rotary_factor` names, and that share's width.
+pub(crate) fn partial_rope_of(hf: &Hf, head_dim: usize, default_share: f64) -> Result<(Position, usize)> {
+    let n_rot = rope::rotated_width(hf, head_dim, "partial_rotary_factor", default_share)?;
+    Ok((Position::Rope(Arc::new(rope::from_hf(hf, n_rot)?), RopeStyle::Halves), n_rot))
+}
+
+/// The window of each layer: that of `sliding_window` where `layer_types` or else `by_default` says so.
+pub(crate) fn windows_of(
+    hf: &Hf,
+    n_layers: usize,
+    by_default: impl Fn(usize) -> bool,
+) -> Result<Vec<Option<usize>>> {
+    let sliding = match hf.strings("layer_types") {
+        None => (0..n_layers).map(by_default).collect::<Vec<_>>(),
+        Some(types) if types.len() == n_layers => {
+            let sliding = |kind: &&str| match *kind {
+                "sliding_attention" => Ok(true),
+                "full_attention" => Ok(false),
+                other => Err(hf.error("layer_types", "full_attention or sliding_attention", other)),
+            };
+            types.iter().map(sliding).collect::<Result<_>>()?
+        }
+        Some(types) => {
+            return Err(hf.error("layer_types", &format!("{n_layers} names"), &types.len().to_string()));
+        }
+    };
+    let window = |sliding: bool| sliding.then(|| hf.positive("sliding_window")).transpose();
+    sliding.into_iter().map(window).collect()
 }
 
 /// A layer in the usual order: norm, mixer, norm, feed-forward.
@@ -154,6 +235,37 @@ pub(crate) fn pre_norm_layer(norm: Norm, attention: AttentionConfig, ffn: Ffn) -
 pub(crate) fn gated_ffn(hf: &Hf, key: &str, default: &str, bias: bool) -> Result<Ffn> {
     let activation = activation(hf, key, default)?;
     Ok(Ffn::Gated { d_ff: hf.positive("intermediate_size")?, activation, bias, inner_norm: None })
+}
+
+/// A plain feed-forward part of width `d_ff` with biases as said, and the activation under `key`.
+pub(crate) fn plain_ffn(hf: &Hf, d_ff: usize, key: &str, default: &str, bias: bool) -> Result<Ffn> {
+    Ok(Ffn::Plain { d_ff, activation: activation(hf, key, default)?, bias })
+}
+
+/// The attention of the first layer: what fused tensors are cut by.
+pub(crate) fn first_attention(config: &Config) -> Option<&AttentionConfig> {
+    config.layers.iter().find_map(|layer| match &layer.mixer {
+        Mixer::Attention(attention) => Some(attention),
+        _ => None,
+    })
+}
+
+/// Names of q, k and v that lie together in one tensor: for each group of heads with keys in common its queries,
+/// its key and its value; `weight` and `bias` are the tensor's names.
+pub(crate) fn with_grouped_qkv(names: Names, config: &Config, weight: &str, bias: &str) -> Names {
+    let Some(&AttentionConfig { n_heads, n_kv_heads, head_dim, .. }) = first_attention(config) else {
+        return names;
+    };
+    let q = n_heads / n_kv_heads * head_dim;
+    let part = |start, len| Part::Rows { groups: n_kv_heads, start, len };
+    let parts = [("q", part(0, q)), ("k", part(q, head_dim)), ("v", part(q + head_dim, head_dim))];
+    parts.into_iter().fold(names, |names, (which, part)| {
+        names.part(&format!("layers.{{}}.w{which}"), weight, part).part(
+            &format!("layers.{{}}.b{which}"),
+            bias,
+            part,
+        )
+    })
 }
 
 /// The activation that a key names.

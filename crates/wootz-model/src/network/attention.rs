@@ -37,7 +37,7 @@ impl HeadNorm {
         match norm {
             QkNorm::Head(norm) => Self::Shared(NormWeights::declare(scope, name, norm, head_dim)),
             QkNorm::Row(norm) => Self::Shared(NormWeights::declare(scope, name, norm, n_heads * head_dim)),
-            QkNorm::OwnHead(_) => Self::Own(scope.vector(name, &[n_heads * head_dim])),
+            QkNorm::OwnHead(_) => Self::Own(scope.vector(name, &[n_heads, head_dim])),
         }
     }
 }

@@ -38,7 +38,7 @@ impl NormWeights {
     }
 }
 
-/// Applies a norm whose weight differs from head to head: `x` (T, H, D), weight (H·D).
+/// Applies a norm whose weight differs from head to head: `x` (T, H, D), weight (H, D).
 pub(super) fn norm_own_heads(g: &mut Graph, x: Value, norm: Norm, w: Param) -> Result<Value> {
     let plain = match norm {
         Norm::Rms { eps } => g.rms_norm_plain(x, eps)?,
