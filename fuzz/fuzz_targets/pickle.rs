@@ -7,7 +7,8 @@ libfuzzer_sys::fuzz_target!(|pickle: &[u8]| open::open(&archive(pickle)));
 
 /// A zip of stored entries: the pickle, and two storages.
 fn archive(pickle: &[u8]) -> Vec<u8> {
-    let entries: [(&[u8], &[u8]); 3] = [(b"a/data.pkl", pickle), (b"a/data/0", &[1; 64]), (b"a/data/1", &[0; 60])];
+    let entries: [(&[u8], &[u8]); 3] =
+        [(b"a/data.pkl", pickle), (b"a/data/0", &[1; 64]), (b"a/data/1", &[0; 60])];
     let (mut file, mut directory) = (Vec::new(), Vec::new());
     for (name, data) in entries {
         let offset = (file.len() as u32).to_le_bytes();
