@@ -84,6 +84,11 @@ impl Isa {
         self.bf16
     }
 
+    /// Whether tiles are wide: what [`Simd::WIDE`] says to kernels.
+    pub(crate) fn is_wide(self) -> bool {
+        self.level == Level::Avx512
+    }
+
     /// Runs `kernel` compiled for this instruction set.
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.level {
@@ -111,13 +116,15 @@ pub(crate) trait Kernel {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn on_avx512<K: Kernel>(kernel: K) -> K::Output {
+#[inline(never)]
+pub(crate) fn on_avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(crate::simd::Avx512::new())
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn on_avx2<K: Kernel>(kernel: K) -> K::Output {
+#[inline(never)]
+pub(crate) fn on_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(crate::simd::Avx2::new())
 }
 

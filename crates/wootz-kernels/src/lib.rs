@@ -17,7 +17,6 @@ mod packed;
 mod pool;
 mod rows;
 mod scan;
-#[expect(dead_code, reason = "its integer half waits for the quantized products")]
 mod simd;
 mod tensor_type;
 #[cfg(test)]

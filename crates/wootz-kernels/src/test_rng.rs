@@ -2,6 +2,8 @@
 //!
 //! Idea:   SplitMix64; normals from sums of uniform numbers are normal enough to test with.
 
+use crate::TensorType;
+
 pub(crate) struct Rng(u64);
 
 impl Rng {
@@ -32,4 +34,29 @@ pub(crate) fn assert_close(got: &[f32], want: &[f32], atol: f32, rtol: f32) {
     for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
         assert!(g == w || (g - w).abs() <= atol + rtol * w.abs(), "place {i}: {g} instead of {w}");
     }
+}
+
+/// Random blocks of any type that is multiplied as integers, with scales of a sane size.
+pub(crate) fn random_blocks(rng: &mut Rng, ty: TensorType, n: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..ty.row_bytes(n).unwrap()).map(|_| rng.next_u64() as u8).collect();
+    let halves: &[usize] = match ty {
+        TensorType::Q4_1 | TensorType::Q5_1 | TensorType::Q4_K | TensorType::Q5_K => &[0, 2],
+        TensorType::Q2_K => &[80, 82],
+        TensorType::Q3_K => &[108],
+        TensorType::Q6_K => &[208],
+        TensorType::TQ1_0 => &[52],
+        TensorType::TQ2_0 => &[64],
+        TensorType::MXFP4 => &[],
+        _ => &[0],
+    };
+    for block in bytes.chunks_mut(ty.block_bytes()) {
+        for &at in halves {
+            let scale = half::f16::from_f32((rng.uniform() - 0.3) * 0.02);
+            block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+        }
+        if ty == TensorType::MXFP4 {
+            block[0] = 118 + (block[0] & 7);
+        }
+    }
+    bytes
 }

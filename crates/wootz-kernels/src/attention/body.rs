@@ -13,19 +13,13 @@ use crate::isa::Kernel;
 use crate::kv_store::{KvStore, Values};
 use crate::packed::{Chunk, F32Pairs, Stored};
 use crate::pool::SharedSlice;
-use crate::simd::{LANES, Simd, math};
-use crate::{Isa, Level};
+use crate::simd::{LANES, Simd, math, max_tile_width, tile_width};
 
 /// Positions after which partial results are merged, in absolute positions.
 const SPAN: usize = 1024;
 /// Room for the scores of one row and block.
 const MAX_BLOCK: usize = 128;
 const MAX_WIDTH: usize = 12;
-const WIDTHS: [usize; 5] = [1, 2, 4, 8, 12];
-
-pub(super) fn max_width(isa: Isa) -> usize {
-    if isa.level() == Level::Avx512 { MAX_WIDTH } else { 4 }
-}
 
 pub(super) struct Task<'a> {
     pub spec: &'a AttendSpec<'a>,
@@ -85,8 +79,7 @@ impl<W: Stored> Kernel for Body<'_, W> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let task = self.0;
-        let max_width = if S::ACCUMULATORS >= 2 * MAX_WIDTH { MAX_WIDTH } else { 4 };
-        let mut tiles = task.tiles(max_width);
+        let mut tiles = task.tiles(S::WIDE);
         let block_len = task.store.block_len();
         let seen = |tile: &Tile| {
             let rows = &tile.visible[..tile.rows.len()];
@@ -107,7 +100,7 @@ impl<W: Stored> Kernel for Body<'_, W> {
             for tile in &mut tiles {
                 let seen = seen(tile);
                 if first.is_multiple_of(SPAN) {
-                    merge(s, tile);
+                    s.call(Merge(tile));
                 }
                 if seen.end <= first || seen.start >= first + block_len {
                     continue;
@@ -125,20 +118,20 @@ impl<W: Stored> Kernel for Body<'_, W> {
             }
         }
         for tile in &mut tiles {
-            merge(s, tile);
+            s.call(Merge(tile));
             task.finish(tile);
         }
     }
 }
 
 impl Task<'_> {
-    fn tiles(&self, max_width: usize) -> Vec<Tile> {
+    fn tiles(&self, wide: bool) -> Vec<Tile> {
         let mut tiles = Vec::new();
         let mut first = self.rows.start;
         while first < self.rows.end {
-            let rows = first..(first + max_width).min(self.rows.end);
+            let rows = first..(first + max_tile_width(wide)).min(self.rows.end);
             first = rows.end;
-            tiles.push(self.tile(rows));
+            tiles.push(self.tile(wide, rows));
         }
         tiles
     }
@@ -149,9 +142,9 @@ impl Task<'_> {
         (self.seq.q_rows.start + row / group, self.kv_head * group + row % group)
     }
 
-    fn tile(&self, rows: Range<usize>) -> Tile {
+    fn tile(&self, wide: bool, rows: Range<usize>) -> Tile {
         let AttendSpec { n_heads, d_k, d_v, scale, .. } = *self.spec;
-        let width = WIDTHS.into_iter().find(|&width| width >= rows.len()).expect("the widest fits");
+        let width = tile_width(wide, rows.len());
         let mut tile = Tile {
             width,
             q: vec![0.0; d_k.next_multiple_of(2) * width],
@@ -219,9 +212,9 @@ fn by_width<S: Simd, W: Stored, V: Stored>(
 ) {
     match tile.width {
         1 => one_block::<S, W, V, 1>(s, spec, tile, block, keys, values),
-        2 => one_block::<S, W, V, 2>(s, spec, tile, block, keys, values),
-        8 if S::ACCUMULATORS >= 8 => one_block::<S, W, V, 8>(s, spec, tile, block, keys, values),
-        12 if S::ACCUMULATORS >= 12 => one_block::<S, W, V, 12>(s, spec, tile, block, keys, values),
+        2 if S::WIDE => one_block::<S, W, V, 2>(s, spec, tile, block, keys, values),
+        8 if S::WIDE => one_block::<S, W, V, 8>(s, spec, tile, block, keys, values),
+        12 if S::WIDE => one_block::<S, W, V, 12>(s, spec, tile, block, keys, values),
         _ => one_block::<S, W, V, 4>(s, spec, tile, block, keys, values),
     }
 }
@@ -238,34 +231,45 @@ fn one_block<S: Simd, W: Stored, V: Stored, const M: usize>(
 ) {
     assert_eq!(tile.width, M, "tiles are as wide as their kernel");
     let mut p = [[0.0_f32; MAX_BLOCK]; M];
-    let pairs = tile.q.as_chunks::<M>().0.as_chunks::<2>().0;
-    let n_panels = block.n.div_ceil(LANES);
-    let mut panel = 0;
-    while panel < n_panels {
-        if panel + 2 <= n_panels {
-            let keys = [
-                &keys[panel * pairs.len()..][..pairs.len()],
-                &keys[(panel + 1) * pairs.len()..][..pairs.len()],
-            ];
-            let scores = products::<S, W, M, 2>(s, pairs, keys);
-            for t in 0..M {
-                place_scores(s, scores[t][0], &mut p[t], panel);
-                place_scores(s, scores[t][1], &mut p[t], panel + 1);
-            }
-            panel += 2;
-        } else {
-            let scores = products::<S, W, M, 1>(s, pairs, [&keys[panel * pairs.len()..][..pairs.len()]]);
-            for t in 0..M {
-                place_scores(s, scores[t][0], &mut p[t], panel);
-            }
-            panel += 1;
-        }
-    }
+    s.call(Scores::<W, M> { q: &tile.q, n: block.n, keys, p: &mut p });
     let mut correction = [0.0; M];
     for t in 0..M {
-        correction[t] = soften(s, spec, tile, t, block, &mut p[t]);
+        correction[t] = s.call(Soften { spec, tile, t, block, p: &mut p[t] });
     }
-    weigh::<S, V, M>(s, tile, block, &p, correction, values);
+    s.call(Weigh::<V, M> { acc: &mut tile.span.acc, block, p: &p, correction, values });
+}
+
+/// Scores of a tile's queries with the keys of a block.
+struct Scores<'a, W: Stored, const M: usize> {
+    q: &'a [f32],
+    n: usize,
+    keys: &'a [Chunk<W::Number>],
+    p: &'a mut [[f32; MAX_BLOCK]; M],
+}
+
+impl<W: Stored, const M: usize> Kernel for Scores<'_, W, M> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Scores { q, n, keys, p } = self;
+        let pairs = q.as_chunks::<M>().0.as_chunks::<2>().0;
+        let n_panels = n.div_ceil(LANES);
+        let keys = |panel: usize| &keys[panel * pairs.len()..][..pairs.len()];
+        for panel in (0..n_panels).step_by(2) {
+            if panel + 2 <= n_panels {
+                let scores = products::<S, W, M, 2>(s, pairs, [keys(panel), keys(panel + 1)]);
+                for t in 0..M {
+                    place_scores(s, scores[t][0], &mut p[t], panel);
+                    place_scores(s, scores[t][1], &mut p[t], panel + 1);
+                }
+            } else {
+                let scores = products::<S, W, M, 1>(s, pairs, [keys(panel)]);
+                for t in 0..M {
+                    place_scores(s, scores[t][0], &mut p[t], panel);
+                }
+            }
+        }
+    }
 }
 
 #[inline(always)]
@@ -299,6 +303,23 @@ fn products<S: Simd, W: Stored, const M: usize, const P: usize>(
 }
 
 /// Turns a row's scores into exponentials, updates its sums, and returns the factor for what was weighed before.
+struct Soften<'a> {
+    spec: &'a AttendSpec<'a>,
+    tile: &'a mut Tile,
+    t: usize,
+    block: Block,
+    p: &'a mut [f32; MAX_BLOCK],
+}
+
+impl Kernel for Soften<'_> {
+    type Output = f32;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let Soften { spec, tile, t, block, p } = self;
+        soften(s, spec, tile, t, block, p)
+    }
+}
+
 #[inline(always)]
 fn soften<S: Simd>(
     s: S,
@@ -358,29 +379,28 @@ fn exp<S: Simd>(s: S, x: f32) -> f32 {
 }
 
 /// `acc = acc·correction + p·values`
-#[inline(always)]
-fn weigh<S: Simd, V: Stored, const M: usize>(
-    s: S,
-    tile: &mut Tile,
+struct Weigh<'a, V: Stored, const M: usize> {
+    acc: &'a mut [f32],
     block: Block,
-    p: &[[f32; MAX_BLOCK]; M],
+    p: &'a [[f32; MAX_BLOCK]; M],
     correction: [f32; M],
-    values: &[Chunk<V::Number>],
-) {
-    let padded = tile.span.acc.len() / M;
-    let n_panels = padded / LANES;
-    let per_panel = block.len / 2;
-    let mut panel = 0;
-    while panel < n_panels {
-        if panel + 2 <= n_panels {
-            let values =
-                [&values[panel * per_panel..][..per_panel], &values[(panel + 1) * per_panel..][..per_panel]];
-            weigh_panels::<S, V, M, 2>(s, &mut tile.span.acc, panel, block.n, p, correction, values);
-            panel += 2;
-        } else {
-            let values = [&values[panel * per_panel..][..per_panel]];
-            weigh_panels::<S, V, M, 1>(s, &mut tile.span.acc, panel, block.n, p, correction, values);
-            panel += 1;
+    values: &'a [Chunk<V::Number>],
+}
+
+impl<V: Stored, const M: usize> Kernel for Weigh<'_, V, M> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Weigh { acc, block, p, correction, values } = self;
+        let n_panels = acc.len() / M / LANES;
+        let values = |panel: usize| &values[panel * block.len / 2..][..block.len / 2];
+        for panel in (0..n_panels).step_by(2) {
+            if panel + 2 <= n_panels {
+                let values = [values(panel), values(panel + 1)];
+                weigh_panels::<S, V, M, 2>(s, acc, panel, block.n, p, correction, values);
+            } else {
+                weigh_panels::<S, V, M, 1>(s, acc, panel, block.n, p, correction, [values(panel)]);
+            }
         }
     }
 }
@@ -435,6 +455,16 @@ fn weigh_panels<S: Simd, V: Stored, const M: usize, const P: usize>(
 }
 
 /// Adds a span's sums to the total.
+struct Merge<'a>(&'a mut Tile);
+
+impl Kernel for Merge<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        merge(s, self.0);
+    }
+}
+
 #[inline(always)]
 fn merge<S: Simd>(s: S, tile: &mut Tile) {
     let (span, total) = (&mut tile.span, &mut tile.total);

@@ -21,6 +21,7 @@ use std::ops::Range;
 use crate::kv_store::{KvStore, Slot, Values};
 use crate::packed::{Bf16Pairs, F16Pairs, F32Pairs, Layout};
 use crate::pool::SharedSlice;
+use crate::simd::max_tile_width;
 use crate::{Isa, Pool, TensorType};
 
 /// Which keys a query sees: key `j` is visible to query `i` iff `i − j ≤ back` and `j − i ≤ ahead`, where given.
@@ -223,7 +224,7 @@ fn check_apart<'a>(ranges: impl Iterator<Item = &'a Range<usize>>, n_rows: usize
 type TaskOf = (usize, usize, Range<usize>);
 
 fn tasks(isa: Isa, spec: &AttendSpec<'_>, seqs: &[AttendSeq<'_>]) -> Vec<TaskOf> {
-    let step = body::max_width(isa) * 8;
+    let step = max_tile_width(isa.is_wide()) * 8;
     let mut tasks = Vec::new();
     for (index, seq) in seqs.iter().enumerate() {
         let n_rows = seq.q_rows.len() * spec.group();

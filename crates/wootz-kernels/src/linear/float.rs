@@ -40,6 +40,7 @@ impl Product<'_> {
                     return isa
                         .run(Body::<Bf16Pairs> { product: &self, chunks: &|p| chunks(weight.panel(p)) });
                 }
+                Layout::Quant(_) => unreachable!("quants have a body of their own"),
                 Layout::Rows => {}
             }
         }
@@ -110,14 +111,14 @@ impl<W: Stored> Body<'_, W> {
         for tile in self.product.tiles {
             match tile.width {
                 1 => self.tile::<S, 1, 4>(s, tile, panel, w),
-                2 => self.tile::<S, 2, 4>(s, tile, panel, w),
+                2 if S::WIDE => self.tile::<S, 2, 4>(s, tile, panel, w),
                 width => {
                     for (i, half) in halves.into_iter().enumerate() {
                         let panel = panel + 2 * i;
                         match width {
-                            4 if S::ACCUMULATORS >= 8 => self.tile::<S, 4, 2>(s, tile, panel, half),
-                            8 if S::ACCUMULATORS >= 16 => self.tile::<S, 8, 2>(s, tile, panel, half),
-                            12 if S::ACCUMULATORS >= 24 => self.tile::<S, 12, 2>(s, tile, panel, half),
+                            8 if S::WIDE => self.tile::<S, 8, 2>(s, tile, panel, half),
+                            12 if S::WIDE => self.tile::<S, 12, 2>(s, tile, panel, half),
+                            _ if S::WIDE => self.tile::<S, 4, 2>(s, tile, panel, half),
                             _ => {
                                 self.tile::<S, 4, 1>(s, tile, panel, [half[0]]);
                                 self.tile::<S, 4, 1>(s, tile, panel + 1, [half[1]]);
@@ -134,9 +135,9 @@ impl<W: Stored> Body<'_, W> {
         for tile in self.product.tiles {
             match tile.width {
                 1 => self.tile::<S, 1, 1>(s, tile, panel, [w]),
-                2 => self.tile::<S, 2, 1>(s, tile, panel, [w]),
-                8 if S::ACCUMULATORS >= 8 => self.tile::<S, 8, 1>(s, tile, panel, [w]),
-                12 if S::ACCUMULATORS >= 12 => self.tile::<S, 12, 1>(s, tile, panel, [w]),
+                2 if S::WIDE => self.tile::<S, 2, 1>(s, tile, panel, [w]),
+                8 if S::WIDE => self.tile::<S, 8, 1>(s, tile, panel, [w]),
+                12 if S::WIDE => self.tile::<S, 12, 1>(s, tile, panel, [w]),
                 _ => self.tile::<S, 4, 1>(s, tile, panel, [w]),
             }
         }

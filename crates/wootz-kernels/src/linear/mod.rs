@@ -10,15 +10,17 @@
 
 mod float;
 mod grad;
+mod integer;
 mod tiles;
 
 pub use grad::{linear_input_grad, linear_weight_grad};
 
-use crate::packed::PackedMatrix;
+use crate::cast::cast;
+use crate::packed::{Layout, PackedMatrix, Shape};
 use crate::pool::SharedSlice;
 use crate::simd::LANES;
 use crate::{Isa, Pool};
-use tiles::{Rows, Tiles};
+use tiles::{Form, Rows, Tiles};
 
 /// One matrix of a product and where its results go.
 pub struct LinearPart<'a> {
@@ -149,6 +151,22 @@ impl<'a> Group<'a> {
         self.n.div_ceil(LANES)
     }
 
+    /// The matrix and its quants, if it is multiplied as integers.
+    fn quants(&self) -> Option<(&'a PackedMatrix, Shape)> {
+        match self.weight {
+            Panels::Rows(weight) => match weight.layout() {
+                Layout::Quant(shape) => Some((weight, shape)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// How its activations are packed.
+    fn form(&self) -> Form {
+        self.quants().map_or(Form::Floats, |(_, shape)| Form::Quants(integer::Sums::of(shape)))
+    }
+
     /// Writes sixteen outputs of a row, or as many as the matrix has.
     ///
     /// # Safety
@@ -187,13 +205,33 @@ fn products(
 ) {
     let tiles = Tiles::new(isa, offsets);
     let tasks = tasks(pool, rows.k(), &tiles, groups);
-    tiles.with_floats(pool, rows, |x| {
+    let mut forms: Vec<Form> = Vec::new();
+    let form_of: Vec<usize> = groups
+        .iter()
+        .map(|group| {
+            let form = group.form();
+            forms.iter().position(|&f| f == form).unwrap_or_else(|| {
+                forms.push(form);
+                forms.len() - 1
+            })
+        })
+        .collect();
+    tiles.with_packed(isa, pool, rows, &forms, |packed| {
         pool.run(tasks.len(), |i| {
-            let Task { group, panels, tiles: range } = &tasks[i];
-            let group = &groups[*group];
+            let Task { group: index, panels, tiles: range } = &tasks[i];
+            let (group, panels) = (&groups[*index], panels.clone());
             let tiles = &tiles.list()[range.clone()];
-            let task = float::Product { group, panels: panels.clone(), tiles, targets, x, k: rows.k() };
-            task.run(isa);
+            let x = packed[form_of[*index]];
+            match group.quants() {
+                Some((weight, shape)) => {
+                    let x = cast::<i32>(x).expect("scratch space is aligned");
+                    integer::Product { group, weight, shape, panels, tiles, targets, x }.run(isa);
+                }
+                None => {
+                    let x = cast::<f32>(x).expect("scratch space is aligned");
+                    float::Product { group, panels, tiles, targets, x, k: rows.k() }.run(isa);
+                }
+            }
         });
     });
 }
@@ -228,7 +266,7 @@ fn tasks(pool: &Pool, k: usize, tiles: &Tiles, groups: &[Group<'_>]) -> Vec<Task
 mod tests {
     use super::*;
     use crate::cast::bytes_of;
-    use crate::test_rng::{Rng, assert_close};
+    use crate::test_rng::{Rng, assert_close, random_blocks};
     use crate::{Precision, TensorType};
 
     /// The twin: one sum in f64 for each output.
@@ -243,7 +281,7 @@ mod tests {
             .collect()
     }
 
-    fn packed(rng: &mut Rng, ty: TensorType, n: usize, k: usize) -> PackedMatrix {
+    fn packed(rng: &mut Rng, ty: TensorType, precision: Precision, n: usize, k: usize) -> PackedMatrix {
         let x = rng.normals(n * k);
         let bytes = match ty {
             TensorType::F32 => bytes_of(&x).to_vec(),
@@ -259,7 +297,7 @@ mod tests {
                 bytes
             }
         };
-        PackedMatrix::pack(Isa::detect(), &Pool::new(1), ty, n, k, &bytes, Precision::Exact)
+        PackedMatrix::pack(Isa::detect(), &Pool::new(1), ty, n, k, &bytes, precision)
     }
 
     #[test]
@@ -276,7 +314,7 @@ mod tests {
             for (m, n, k) in
                 [(1, 1, 1), (1, 70, 3), (2, 16, 8), (3, 17, 5), (5, 33, 64), (13, 130, 7), (27, 48, 9)]
             {
-                let weight = packed(&mut rng, ty, n, k * k_step);
+                let weight = packed(&mut rng, ty, Precision::Exact, n, k * k_step);
                 let (x, bias) = (rng.normals(m * k * k_step), rng.normals(n));
                 let want = plain(&x, &weight, Some(&bias));
                 for isa in Isa::all_here() {
@@ -298,8 +336,12 @@ mod tests {
     fn a_row_is_the_same_bits_whatever_stands_beside_it() {
         let mut rng = Rng::seeded(2);
         let (m, k) = (64, 96);
-        for ty in [TensorType::F32, TensorType::F16, TensorType::BF16, TensorType::Q8_0] {
-            let weights = [packed(&mut rng, ty, 80, k), packed(&mut rng, ty, 19, k)];
+        let exact = [TensorType::F32, TensorType::F16, TensorType::BF16, TensorType::Q8_0]
+            .map(|ty| (ty, Precision::Exact));
+        let fast = [TensorType::BF16, TensorType::Q8_0, TensorType::Q4_1, TensorType::MXFP4]
+            .map(|ty| (ty, Precision::Fast));
+        for (ty, precision) in exact.into_iter().chain(fast) {
+            let weights = [packed(&mut rng, ty, precision, 80, k), packed(&mut rng, ty, precision, 19, k)];
             let x = rng.normals(m * k);
             for isa in Isa::all_here() {
                 let product = |threads: usize, x: &[f32]| {
@@ -330,10 +372,63 @@ mod tests {
     }
 
     #[test]
+    fn integer_products_stay_within_the_error_of_rounding_activations() {
+        let mut rng = Rng::seeded(6);
+        let pool = Pool::new(2);
+        let fast = |ty, n, k, bytes: &[u8]| {
+            PackedMatrix::pack(Isa::detect(), &pool, ty, n, k, bytes, Precision::Fast)
+        };
+        for &ty in TensorType::ALL {
+            let weight = fast(ty, 0, 512, &[]);
+            if !matches!(weight.layout(), Layout::Quant(_)) {
+                continue;
+            }
+            for (m, n) in [(1, 16), (3, 50), (13, 17), (27, 33)] {
+                let k = 512;
+                let weight = fast(ty, n, k, &random_blocks(&mut rng, ty, n * k));
+                let x = rng.normals(m * k);
+                let want = plain(&x, &weight, None);
+                let w = weight.to_f32();
+                let mut first: Option<Vec<f32>> = None;
+                for isa in Isa::all_here() {
+                    let mut out = vec![f32::NAN; m * n];
+                    linear(
+                        isa,
+                        &pool,
+                        &x,
+                        m,
+                        &mut [LinearPart { weight: &weight, bias: None, out: &mut out }],
+                    );
+                    for (i, (&got, &want)) in out.iter().zip(&want).enumerate() {
+                        // A rounding error of half a step per activation, in units of max/127 of its 32.
+                        let (x, w) = (&x[i / n * k..][..k], &w[i % n * k..][..k]);
+                        let bound: f32 = x
+                            .chunks(32)
+                            .zip(w.chunks(32))
+                            .map(|(x, w)| {
+                                let max = x.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
+                                max / 254.0 * w.iter().map(|w| w.abs()).sum::<f32>()
+                            })
+                            .sum();
+                        assert!(
+                            (got - want).abs() <= bound * 1.001 + 1e-4,
+                            "{isa:?} {ty} {i}: {got} for {want}"
+                        );
+                    }
+                    // Integer sums are exact, so instruction sets differ by the rounding of scaled additions alone.
+                    let first = first.get_or_insert_with(|| out.clone());
+                    assert_close(&out, first, 1e-4, 1e-5);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn experts_give_the_bits_of_the_plain_product() {
         let mut rng = Rng::seeded(4);
         let (k, n, n_tokens) = (40, 24, 9);
-        let experts: Vec<_> = (0..4).map(|_| packed(&mut rng, TensorType::F32, n, k)).collect();
+        let experts: Vec<_> =
+            (0..4).map(|_| packed(&mut rng, TensorType::F32, Precision::Exact, n, k)).collect();
         let x = rng.normals(n_tokens * k);
         // Two experts for each token; the second expert gets none.
         let chosen: Vec<[usize; 2]> = (0..n_tokens).map(|t| [[0, 2], [2, 3], [3, 0]][t % 3]).collect();

@@ -6,12 +6,11 @@
 
 use std::ops::Range;
 
+use super::integer::{Quantize, RECORD, Sums};
 use crate::cast::cast_mut;
 use crate::pool::SharedSlice;
-use crate::{Isa, Level, Pool};
-
-/// The numbers of rows for which there are kernels.
-pub(super) const WIDTHS: [usize; 5] = [1, 2, 4, 8, 12];
+use crate::simd::{max_tile_width, tile_width};
+use crate::{Isa, Pool};
 
 /// Rows to multiply, each of `k` numbers.
 #[derive(Clone, Copy)]
@@ -31,23 +30,26 @@ impl Rows<'_> {
         }
     }
 
-    /// Interleaves the rows of a tile: `[k][width]`. Places past the rows are left alone.
-    fn interleave(&self, tile: &Tile, out: &mut [f32]) {
-        let row = |row: usize| match *self {
+    fn row(&self, row: usize) -> &[f32] {
+        match *self {
             Rows::Of { x, k } => &x[row * k..(row + 1) * k],
             Rows::Gathered { x, k, sources } => &x[sources[row] as usize * k..][..k],
             Rows::ColumnsOf { .. } => unreachable!("columns are copied as they lie"),
-        };
+        }
+    }
+
+    /// Interleaves the rows of a tile: `[k][width]`. Places past the rows are left alone.
+    fn interleave(&self, tile: &Tile, out: &mut [f32]) {
         if let Rows::ColumnsOf { x, n, k } = *self {
             for (from, to) in x.chunks_exact(n).zip(out.chunks_exact_mut(tile.width)).take(k) {
                 to[..tile.rows.len()].copy_from_slice(&from[tile.rows.clone()]);
             }
         } else if tile.width == 1 {
-            let row = row(tile.rows.start);
+            let row = self.row(tile.rows.start);
             out[..row.len()].copy_from_slice(row);
         } else {
             for (t, index) in tile.rows.clone().enumerate() {
-                for (x, out) in row(index).iter().zip(out.chunks_exact_mut(tile.width)) {
+                for (x, out) in self.row(index).iter().zip(out.chunks_exact_mut(tile.width)) {
                     out[t] = *x;
                 }
             }
@@ -59,7 +61,7 @@ impl Rows<'_> {
 pub(super) struct Tile {
     /// First row and number of rows.
     pub rows: Range<usize>,
-    /// One of [`WIDTHS`].
+    /// One for which there are kernels.
     pub width: usize,
     /// Sum of the widths before it.
     pub start: usize,
@@ -76,7 +78,7 @@ pub(super) struct Tiles {
 impl Tiles {
     /// Cuts the segments `offsets[i]..offsets[i + 1]`.
     pub fn new(isa: Isa, offsets: &[u32]) -> Self {
-        let max_width = if isa.level() == Level::Avx512 { 12 } else { 4 };
+        let max_width = max_tile_width(isa.is_wide());
         let (mut list, mut segments, mut start) = (Vec::new(), Vec::new(), 0);
         for pair in offsets.windows(2) {
             let first_tile = list.len();
@@ -84,7 +86,7 @@ impl Tiles {
             let end = pair[1] as usize;
             while row < end {
                 let n = (end - row).min(max_width);
-                let width = WIDTHS.into_iter().find(|&width| width >= n).expect("the widest fits");
+                let width = tile_width(isa.is_wide(), n);
                 list.push(Tile { rows: row..row + n, width, start });
                 row += n;
                 start += width;
@@ -106,24 +108,73 @@ impl Tiles {
         self.max_width
     }
 
-    /// Packs `[k / 2][2][width]` f32 for every tile, one after the other, and calls `use_it` with them.
-    pub fn with_floats<R>(&self, pool: &Pool, rows: &Rows<'_>, use_it: impl FnOnce(&[f32]) -> R) -> R {
-        let k = rows.k().next_multiple_of(2);
-        pool.with_scratch(self.total_width * k * 4, |bytes| {
-            let packed = cast_mut::<f32>(bytes).expect("scratch space is aligned");
-            let shared = SharedSlice::new(packed);
-            let per_task = (1_usize << 14).div_ceil(self.max_width * k.max(1)).max(1);
-            pool.run(self.list.len().div_ceil(per_task), |task| {
-                for tile in self.list.iter().skip(task * per_task).take(per_task) {
-                    // SAFETY: tiles do not overlap, and each is packed by one task.
-                    let out = unsafe { shared.slice(tile.start * k..(tile.start + tile.width) * k) };
-                    if tile.rows.len() < tile.width || k != rows.k() {
-                        out.fill(0.0);
-                    }
-                    rows.interleave(tile, out);
-                }
-            });
-            use_it(packed)
+    /// Packs all rows in every form that `forms` names and calls `use_it` with them, in that order.
+    pub fn with_packed<R>(
+        &self,
+        isa: Isa,
+        pool: &Pool,
+        rows: &Rows<'_>,
+        forms: &[Form],
+        use_it: impl FnOnce(&[&[u8]]) -> R,
+    ) -> R {
+        let words = |form: &Form| (self.total_width * form.words(rows.k())).next_multiple_of(16);
+        let total: usize = forms.iter().map(words).sum();
+        pool.with_scratch(total * 4, |bytes| {
+            let mut packed = Vec::with_capacity(forms.len());
+            let mut rest = bytes;
+            for form in forms {
+                let (bytes, after) = rest.split_at_mut(words(form) * 4);
+                rest = after;
+                self.pack(isa, pool, rows, *form, bytes);
+                packed.push(&*bytes);
+            }
+            use_it(&packed)
         })
+    }
+
+    fn pack(&self, isa: Isa, pool: &Pool, rows: &Rows<'_>, form: Form, bytes: &mut [u8]) {
+        let aligned = "scratch space is aligned";
+        let words = SharedSlice::new(cast_mut::<i32>(bytes).expect(aligned));
+        let len = form.words(rows.k());
+        let per_task = (1_usize << 14).div_ceil(self.max_width * rows.k().max(1)).max(1);
+        pool.run(self.list.len().div_ceil(per_task), |task| {
+            for tile in self.list.iter().skip(task * per_task).take(per_task) {
+                // SAFETY: tiles do not overlap, and each is packed by one task.
+                let out = unsafe { words.slice(tile.start * len..(tile.start + tile.width) * len) };
+                if tile.rows.len() < tile.width || !rows.k().is_multiple_of(2) {
+                    out.fill(0);
+                }
+                match form {
+                    Form::Floats => {
+                        rows.interleave(tile, cast_mut(crate::cast::bytes_of_mut(out)).expect(aligned));
+                    }
+                    Form::Quants(sums) => {
+                        for (t, row) in tile.rows.clone().enumerate() {
+                            let (row, width) = (rows.row(row), tile.width);
+                            isa.run(Quantize { row, sums, t, width, out: &mut *out });
+                        }
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// How activations are packed for the products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `[k / 2][2][width]` f32.
+    Floats,
+    /// `[k / 32]` records of 8-bit numbers.
+    Quants(Sums),
+}
+
+impl Form {
+    /// 32-bit words for one token.
+    fn words(self, k: usize) -> usize {
+        match self {
+            Form::Floats => k.next_multiple_of(2),
+            Form::Quants(_) => k / 32 * RECORD,
+        }
     }
 }

@@ -5,11 +5,14 @@
 //!         dimension. One layout serves one token, which is bound by memory, and five hundred, bound by arithmetic.
 //! Elsewhere: the products themselves ([`linear`](crate::linear())), the file's block formats ([`block`](crate::block)).
 
+mod blocks;
 mod float;
+pub(crate) mod quant;
 
 use crate::simd::LANES;
 use crate::{AlignedBytes, Isa, Pool, TensorType, block};
 
+pub(crate) use blocks::{Quants, Scales, Shape};
 pub(crate) use float::{Bf16Pairs, Chunk, F16Pairs, F32Pairs, Stored, place};
 
 /// What a product may round besides its own sums.
@@ -41,6 +44,8 @@ pub(crate) enum Layout {
     F16,
     /// `[panel][k / 2][16][2]`: the order of pairs that a bf16 dot product wants.
     Bf16,
+    /// Bit planes of a panel, then its scales.
+    Quant(Shape),
     /// The file's rows, dequantized a panel at a time.
     Rows,
 }
@@ -60,12 +65,15 @@ impl PackedMatrix {
     ) -> Self {
         let row_bytes = ty.row_bytes(k).expect("a row is whole blocks");
         assert_eq!(Some(bytes.len()), row_bytes.checked_mul(n), "pack: bytes of a ({n}, {k}) {ty} matrix");
-        let _ = (isa, precision);
+        let _ = isa;
         let layout = match ty {
             TensorType::F32 => Layout::F32,
             TensorType::F16 => Layout::F16,
             TensorType::BF16 => Layout::Bf16,
-            _ => Layout::Rows,
+            _ => match blocks::shape(ty) {
+                Some(shape) if precision == Precision::Fast => Layout::Quant(shape),
+                _ => Layout::Rows,
+            },
         };
         let panel_bytes = layout.panel_bytes(ty, k);
         let mut data = AlignedBytes::zeroed(match layout {
@@ -80,7 +88,10 @@ impl PackedMatrix {
             Layout::Rows => data.copy_from_slice(bytes),
             _ => pool.rows(&mut data, panel_bytes, 4, |first, panels| {
                 for (i, panel) in panels.chunks_mut(panel_bytes).enumerate() {
-                    float::pack_panel(layout, k, rows_of(first + i), panel);
+                    match layout {
+                        Layout::Quant(shape) => quant::pack_panel(ty, shape, k, rows_of(first + i), panel),
+                        _ => float::pack_panel(layout, k, rows_of(first + i), panel),
+                    }
                 }
             }),
         }
@@ -116,7 +127,7 @@ impl PackedMatrix {
                 let row_bytes = self.data.len() / self.n;
                 block::dequantize(self.ty, &self.data[i * row_bytes..(i + 1) * row_bytes], out);
             }
-            _ => float::part_of_panel(self.layout, self.panel(i / LANES), i % LANES, 0, out),
+            _ => self.part(i, 0, out),
         }
     }
 
@@ -127,6 +138,15 @@ impl PackedMatrix {
             out.chunks_mut(self.k).enumerate().for_each(|(i, row)| self.row(i, row));
         }
         out
+    }
+
+    /// Numbers of row `i` from column `first` on.
+    fn part(&self, i: usize, first: usize, out: &mut [f32]) {
+        let (panel, lane) = (self.panel(i / LANES), i % LANES);
+        match self.layout {
+            Layout::Quant(shape) => quant::part_of_panel(shape, self.k, panel, lane, first, out),
+            _ => float::part_of_panel(self.layout, panel, lane, first, out),
+        }
     }
 
     pub(crate) fn layout(&self) -> Layout {
@@ -198,6 +218,10 @@ impl Layout {
         match self {
             Layout::F32 => k.next_multiple_of(2) * LANES * 4,
             Layout::F16 | Layout::Bf16 => k.next_multiple_of(2) * LANES * 2,
+            Layout::Quant(shape) => {
+                let (quants, scales) = quant::panel_bytes(shape, k);
+                quants + scales
+            }
             Layout::Rows => ty.row_bytes(k).expect("checked in `pack`") * LANES,
         }
     }

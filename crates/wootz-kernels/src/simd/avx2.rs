@@ -5,6 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::{LANES, Simd};
+use crate::isa::Kernel;
 
 /// Proof of being inside a function compiled for AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -43,7 +44,13 @@ impl Simd for Avx2 {
     type F = [__m256; 2];
     type I = [__m256i; 2];
     type B = [__m256i; 2];
-    const ACCUMULATORS: usize = 6;
+    const WIDE: bool = false;
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: `self` exists only where these features were detected.
+        unsafe { crate::isa::on_avx2(kernel) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -110,13 +117,6 @@ impl Simd for Avx2 {
         both!(i => _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().add(8 * i).cast())))
     }
     #[inline(always)]
-    fn store_f16(self, v: Self::F, out: &mut [u16; LANES]) {
-        both!(i => _mm_storeu_si128(
-            out.as_mut_ptr().add(8 * i).cast(),
-            _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v[i])
-        ));
-    }
-    #[inline(always)]
     fn load_bf16(self, x: &[u16; LANES]) -> Self::F {
         both!(i => {
             let half = _mm_loadu_si128(x.as_ptr().add(8 * i).cast());
@@ -143,12 +143,20 @@ impl Simd for Avx2 {
         both!(_i => _mm256_set1_epi32(x))
     }
     #[inline(always)]
-    fn add_i(self, a: Self::I, b: Self::I) -> Self::I {
-        both!(i => _mm256_add_epi32(a[i], b[i]))
-    }
-    #[inline(always)]
     fn to_f(self, a: Self::I) -> Self::F {
         both!(i => _mm256_cvtepi32_ps(a[i]))
+    }
+    #[inline(always)]
+    fn round_to_i8(self, a: Self::F) -> [i8; LANES] {
+        let mut out = [0; LANES];
+        // SAFETY: as in `both`; sixteen bytes are written to sixteen.
+        unsafe {
+            let words = _mm256_packs_epi32(_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1]));
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
+        }
+        out
     }
     #[inline(always)]
     fn load_u8(self, x: &[u8; LANES]) -> Self::F {

@@ -5,6 +5,7 @@
 use std::arch::x86_64::*;
 
 use super::{LANES, Simd};
+use crate::isa::Kernel;
 
 /// Proof of being inside a function compiled for AVX-512 F, BW, VL, DQ and VNNI.
 #[derive(Clone, Copy)]
@@ -32,7 +33,13 @@ impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
     type B = __m512i;
-    const ACCUMULATORS: usize = 24;
+    const WIDE: bool = true;
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: `self` exists only where these features were detected.
+        unsafe { crate::isa::on_avx512(kernel) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -99,13 +106,6 @@ impl Simd for Avx512 {
         x86!(_mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())))
     }
     #[inline(always)]
-    fn store_f16(self, v: Self::F, out: &mut [u16; LANES]) {
-        x86!(_mm256_storeu_si256(
-            out.as_mut_ptr().cast(),
-            _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v)
-        ))
-    }
-    #[inline(always)]
     fn load_bf16(self, x: &[u16; LANES]) -> Self::F {
         x86!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(
             x.as_ptr().cast()
@@ -128,12 +128,14 @@ impl Simd for Avx512 {
         x86!(_mm512_set1_epi32(x))
     }
     #[inline(always)]
-    fn add_i(self, a: Self::I, b: Self::I) -> Self::I {
-        x86!(_mm512_add_epi32(a, b))
-    }
-    #[inline(always)]
     fn to_f(self, a: Self::I) -> Self::F {
         x86!(_mm512_cvtepi32_ps(a))
+    }
+    #[inline(always)]
+    fn round_to_i8(self, a: Self::F) -> [i8; LANES] {
+        let mut out = [0; LANES];
+        x86!(_mm_storeu_si128(out.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a))));
+        out
     }
     #[inline(always)]
     fn load_u8(self, x: &[u8; LANES]) -> Self::F {

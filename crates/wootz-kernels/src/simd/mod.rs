@@ -20,6 +20,19 @@ pub(crate) use avx2::Avx2;
 pub(crate) use avx512::Avx512;
 pub(crate) use portable::Portable;
 
+use crate::isa::Kernel;
+
+/// How many tokens a tile holds at most.
+pub(crate) const fn max_tile_width(wide: bool) -> usize {
+    if wide { 12 } else { 4 }
+}
+
+/// The number of tokens, among those for which there are kernels, that holds `n`.
+pub(crate) fn tile_width(wide: bool, n: usize) -> usize {
+    let widths: &[usize] = if wide { &[1, 2, 4, 8, 12] } else { &[1, 4] };
+    widths.iter().copied().find(|&width| width >= n).expect("a tile holds `max_tile_width` at most")
+}
+
 /// Lanes of every vector here.
 pub(crate) const LANES: usize = 16;
 
@@ -28,8 +41,10 @@ pub(crate) trait Simd: Copy {
     type F: Copy;
     type I: Copy;
     type B: Copy;
-    /// How many (token, 16 outputs) accumulators fit into registers beside the operands.
-    const ACCUMULATORS: usize;
+    /// Whether registers hold tiles of twelve tokens; otherwise four.
+    const WIDE: bool;
+    /// Runs a kernel as a call of its own, where inlining it would only make more code.
+    fn call<K: Kernel>(self, kernel: K) -> K::Output;
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32; LANES]) -> Self::F;
@@ -53,7 +68,6 @@ pub(crate) trait Simd: Copy {
     fn scale_by_power(self, a: Self::F, n: Self::F) -> Self::F;
 
     fn load_f16(self, x: &[u16; LANES]) -> Self::F;
-    fn store_f16(self, v: Self::F, out: &mut [u16; LANES]);
     fn load_bf16(self, x: &[u16; LANES]) -> Self::F;
     /// The even numbers of sixteen bf16 pairs.
     fn load_bf16_even(self, x: &[u16; 2 * LANES]) -> Self::F;
@@ -61,8 +75,9 @@ pub(crate) trait Simd: Copy {
     fn load_bf16_odd(self, x: &[u16; 2 * LANES]) -> Self::F;
 
     fn splat_i(self, x: i32) -> Self::I;
-    fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn to_f(self, a: Self::I) -> Self::F;
+    /// To the nearest integers, halves to even, of numbers in −128..=127.
+    fn round_to_i8(self, a: Self::F) -> [i8; LANES];
     /// Sixteen unsigned bytes as numbers.
     fn load_u8(self, x: &[u8; LANES]) -> Self::F;
     fn load_bytes(self, x: &[u8; 4 * LANES]) -> Self::B;

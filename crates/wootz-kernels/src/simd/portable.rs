@@ -1,13 +1,20 @@
 //! Sixteen lanes as plain arrays.
 //!
 //! Where:  the scalar and NEON levels of [`Isa`](crate::Isa).
-//! Idea:   loops of a fixed length over arrays, which the compiler vectorizes for the target's baseline.
+//! Idea:   loops of a fixed length over arrays, which the compiler vectorizes for the target's baseline. Operations on bytes are
+//!         calls: inlined into every product's body, they made this crate compile for minutes.
 
 use super::{LANES, Simd};
+use crate::isa::Kernel;
 
 /// See the module.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
+
+#[inline(never)]
+fn call_portable<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Portable)
+}
 
 #[inline(always)]
 fn zip<T: Copy + Default, U: Copy>(a: [U; LANES], b: [U; LANES], f: impl Fn(U, U) -> T) -> [T; LANES] {
@@ -31,7 +38,12 @@ impl Simd for Portable {
     type F = [f32; LANES];
     type I = [i32; LANES];
     type B = [u8; 4 * LANES];
-    const ACCUMULATORS: usize = 4;
+    const WIDE: bool = false;
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        call_portable(kernel)
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -115,12 +127,6 @@ impl Simd for Portable {
         out
     }
     #[inline(always)]
-    fn store_f16(self, v: Self::F, out: &mut [u16; LANES]) {
-        for (o, x) in out.iter_mut().zip(v) {
-            *o = half::f16::from_f32_const(x).to_bits();
-        }
-    }
-    #[inline(always)]
     fn load_bf16(self, x: &[u16; LANES]) -> Self::F {
         let mut out = [0.0; LANES];
         for (o, &h) in out.iter_mut().zip(x) {
@@ -150,12 +156,12 @@ impl Simd for Portable {
         [x; LANES]
     }
     #[inline(always)]
-    fn add_i(self, a: Self::I, b: Self::I) -> Self::I {
-        zip(a, b, |a, b| a.wrapping_add(b))
-    }
-    #[inline(always)]
     fn to_f(self, a: Self::I) -> Self::F {
         zip(a, a, |a, _| a as f32)
+    }
+    #[inline(always)]
+    fn round_to_i8(self, a: Self::F) -> [i8; LANES] {
+        zip(self.round(a), a, |a, _| a as i8)
     }
     #[inline(always)]
     fn load_u8(self, x: &[u8; LANES]) -> Self::F {
@@ -169,7 +175,7 @@ impl Simd for Portable {
     fn splat_byte(self, x: u8) -> Self::B {
         [x; 64]
     }
-    #[inline(always)]
+    #[inline(never)]
     fn and(self, a: Self::B, b: Self::B) -> Self::B {
         let mut out = a;
         for i in 0..64 {
@@ -177,7 +183,7 @@ impl Simd for Portable {
         }
         out
     }
-    #[inline(always)]
+    #[inline(never)]
     fn or(self, a: Self::B, b: Self::B) -> Self::B {
         let mut out = a;
         for i in 0..64 {
@@ -185,15 +191,15 @@ impl Simd for Portable {
         }
         out
     }
-    #[inline(always)]
+    #[inline(never)]
     fn shr_words<const N: u32>(self, a: Self::B) -> Self::B {
         words(a, |w| w >> N)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn shl_words<const N: u32>(self, a: Self::B) -> Self::B {
         words(a, |w| w << N)
     }
-    #[inline(always)]
+    #[inline(never)]
     fn lookup(self, table: &[u8; 16], index: Self::B) -> Self::B {
         let mut out = index;
         for o in &mut out {
@@ -201,7 +207,7 @@ impl Simd for Portable {
         }
         out
     }
-    #[inline(always)]
+    #[inline(never)]
     fn dot4(self, acc: Self::I, w: Self::B, x: i32) -> Self::I {
         let x = x.to_le_bytes();
         let mut out = acc;

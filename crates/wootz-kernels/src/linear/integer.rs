@@ -1,0 +1,203 @@
+//! The product's body for quantized weights: activations in 8 bits, integer dot products, one scale per 32 inputs.
+//!
+//! Where:  tasks of [`linear`](super::linear) on weights packed for [`Precision::Fast`](crate::Precision).
+//! Idea:   32 inputs of sixteen rows are eight registers, unpacked once for up to twelve tokens. Integer sums are exact; what decides
+//!         the order of additions is one scaled addition per 32 inputs, in order. An offset of the quants is a start value of the
+//!         integer sum, a minimum is one more addition with the sum of the activations.
+
+use std::ops::Range;
+
+use super::Group;
+use super::tiles::Tile;
+use crate::Isa;
+use crate::isa::Kernel;
+use crate::packed::quant::{
+    Bf16, Bits2, Bits3, Bits4, Bits5, Bits6, Bits8, F16, F16Min, ReadQuants, ReadScales, Super, SuperHalves,
+    SuperHalvesMin, SuperMin, Table, Wide,
+};
+use crate::packed::{PackedMatrix, Quants, Scales, Shape};
+use crate::simd::{LANES, Simd};
+
+/// Words of 32 bits for 32 inputs of one token: their bytes, their scale, two sums.
+pub(super) const RECORD: usize = 11;
+
+/// What the two sums of a record are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sums {
+    /// The integer that a sum of 32, or of each half, starts with: minus the offset times the sum of the bytes.
+    Starts { offset: u8, halves: bool },
+    /// Scaled sums of the activations, of all 32 or of each half, as f32.
+    Scaled { halves: bool },
+}
+
+impl Sums {
+    pub fn of(shape: Shape) -> Self {
+        let halves = shape.scales.halves();
+        match shape.offset {
+            0 => Sums::Scaled { halves },
+            offset => Sums::Starts { offset, halves },
+        }
+    }
+}
+
+/// Rounds one row to records, `width` tokens apart: bytes `[8][width]`, scales `[width]`, sums `[2][width]`.
+pub(super) struct Quantize<'a> {
+    pub row: &'a [f32],
+    pub sums: Sums,
+    /// Place in the tile.
+    pub t: usize,
+    pub width: usize,
+    pub out: &'a mut [i32],
+}
+
+impl Kernel for Quantize<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Quantize { row, sums, t, width, out } = self;
+        for (x, record) in row.as_chunks::<32>().0.iter().zip(out.chunks_exact_mut(RECORD * width)) {
+            let (halves, _) = x.as_chunks::<LANES>();
+            let x = [s.load(&halves[0]), s.load(&halves[1])];
+            let size = [s.abs(x[0]), s.abs(x[1])];
+            // The sum carries a NaN that the maximum may lose.
+            let nan = s.sum(s.mul(s.add(size[0], size[1]), s.splat(0.0)));
+            let max = s.max_lane(s.max(size[0], size[1])) + nan;
+            let scale = max / 127.0;
+            let factor = s.splat(if max > 0.0 { 127.0 / max } else { 0.0 });
+            let q = [s.round_to_i8(s.mul(x[0], factor)), s.round_to_i8(s.mul(x[1], factor))];
+            let total = q.map(|q| q.iter().map(|&q| i32::from(q)).sum::<i32>());
+            for (i, bytes) in q.as_flattened().as_chunks::<4>().0.iter().enumerate() {
+                record[i * width + t] = i32::from_le_bytes(bytes.map(|b| b as u8));
+            }
+            record[8 * width + t] = scale.to_bits() as i32;
+            let pair = match sums {
+                Sums::Starts { offset, halves: false } => [-i32::from(offset) * (total[0] + total[1]), 0],
+                Sums::Starts { offset, halves: true } => total.map(|sum| -i32::from(offset) * sum),
+                Sums::Scaled { halves: false } => {
+                    [((total[0] + total[1]) as f32 * scale).to_bits() as i32, 0]
+                }
+                Sums::Scaled { halves: true } => total.map(|sum| (sum as f32 * scale).to_bits() as i32),
+            };
+            record[9 * width + t] = pair[0];
+            record[10 * width + t] = pair[1];
+        }
+    }
+}
+
+/// One task.
+pub(super) struct Product<'a> {
+    pub group: &'a Group<'a>,
+    pub weight: &'a PackedMatrix,
+    pub shape: Shape,
+    pub panels: Range<usize>,
+    pub tiles: &'a [Tile],
+    pub targets: Option<&'a [u32]>,
+    /// Packed activations.
+    pub x: &'a [i32],
+}
+
+impl Product<'_> {
+    pub fn run(self, isa: Isa) {
+        match (self.shape.quants, self.shape.scales) {
+            (Quants::Bits4, Scales::F16) => isa.run(Body(self, Bits4, F16)),
+            (Quants::Bits5, Scales::F16) => isa.run(Body(self, Bits5, F16)),
+            (Quants::Bits8, Scales::F16) => isa.run(Body(self, Bits8, F16)),
+            (Quants::Table(table), Scales::F16) => isa.run(Body(self, Table(table), F16)),
+            (Quants::Table(table), Scales::Bf16) => isa.run(Body(self, Table(table), Bf16)),
+            (Quants::Table(table), Scales::Super) => isa.run(Body(self, Table(table), Super)),
+            (Quants::Bits4, Scales::F16Min) => isa.run(Body(self, Bits4, F16Min)),
+            (Quants::Bits5, Scales::F16Min) => isa.run(Body(self, Bits5, F16Min)),
+            (Quants::Bits4, Scales::SuperMin) => isa.run(Body(self, Bits4, SuperMin)),
+            (Quants::Bits5, Scales::SuperMin) => isa.run(Body(self, Bits5, SuperMin)),
+            (Quants::Bits2, Scales::SuperHalvesMin) => isa.run(Body(self, Bits2, SuperHalvesMin)),
+            (Quants::Bits3, Scales::SuperHalves) => isa.run(Body(self, Bits3, SuperHalves)),
+            (Quants::Bits6, Scales::SuperHalves) => isa.run(Body(self, Bits6, SuperHalves)),
+            (Quants::Bits2, Scales::Wide) => isa.run(Body(self, Bits2, Wide)),
+            (quants, scales) => unreachable!("no type has {quants:?} with {scales:?}"),
+        }
+    }
+}
+
+struct Body<'a, Q, C>(Product<'a>, Q, C);
+
+impl<Q: ReadQuants, C: ReadScales> Kernel for Body<'_, Q, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for panel in self.0.panels.clone() {
+            for tile in self.0.tiles {
+                match tile.width {
+                    1 => self.tile::<S, 1>(s, tile, panel),
+                    2 if S::WIDE => self.tile::<S, 2>(s, tile, panel),
+                    8 if S::WIDE => self.tile::<S, 8>(s, tile, panel),
+                    12 if S::WIDE => self.tile::<S, 12>(s, tile, panel),
+                    _ => self.tile::<S, 4>(s, tile, panel),
+                }
+            }
+        }
+    }
+}
+
+impl<Q: ReadQuants, C: ReadScales> Body<'_, Q, C> {
+    #[inline(always)]
+    fn tile<S: Simd, const M: usize>(&self, s: S, tile: &Tile, panel: usize) {
+        assert_eq!(tile.width, M, "tiles are as wide as their kernel");
+        let n_blocks = self.0.weight.k() / 32;
+        let x = &self.0.x[tile.start * n_blocks * RECORD..][..n_blocks * RECORD * M];
+        let (planes, records) = self.0.weight.panel(panel).split_at(n_blocks * Q::BYTES);
+        let acc = walk::<S, Q, C, M>(s, self.1, x, planes, records);
+        for (t, row) in tile.rows.clone().enumerate() {
+            let row = self.0.targets.map_or(row, |targets| targets[row] as usize);
+            let mut values = [0.0; LANES];
+            s.store(acc[t], &mut values);
+            // SAFETY: panels of a group belong to one task for each tile, and rows of tiles are distinct.
+            unsafe { self.0.group.write(row, panel, &values) };
+        }
+    }
+}
+
+/// The inner loop: 32 inputs at a time, in their order.
+#[inline(always)]
+fn walk<S: Simd, Q: ReadQuants, C: ReadScales, const M: usize>(
+    s: S,
+    quants: Q,
+    x: &[i32],
+    planes: &[u8],
+    records: &[u8],
+) -> [S::F; M] {
+    let mut acc = [s.splat(0.0); M];
+    let groups =
+        x.chunks_exact(RECORD * M * C::KIND.group()).zip(planes.chunks_exact(Q::BYTES * C::KIND.group()));
+    for ((x, planes), record) in groups.zip(records.chunks_exact(C::KIND.bytes())) {
+        let head = C::head(s, record);
+        for sub in 0..C::KIND.group() {
+            let (words, _) = x[sub * RECORD * M..][..RECORD * M].as_chunks::<M>();
+            let words: &[[i32; M]; RECORD] = words.first_chunk().expect("a record");
+            let w = quants.read(s, &planes[sub * Q::BYTES..][..Q::BYTES]);
+            let (scale, min) = C::read(s, head, record, sub);
+            for t in 0..M {
+                let d = s.splat(f32::from_bits(words[8][t] as u32));
+                let start = |i: usize| if C::MIN { s.splat_i(0) } else { s.splat_i(words[i][t]) };
+                let mut sums = [start(9), if C::KIND.halves() { start(10) } else { s.splat_i(0) }];
+                for j in 0..8 {
+                    let half = if C::KIND.halves() { j / 4 } else { 0 };
+                    sums[half] = s.dot4(sums[half], w[j], words[j][t]);
+                }
+                let mut y = s.mul(s.to_f(sums[0]), scale[0]);
+                if C::KIND.halves() {
+                    y = s.mul_add(s.to_f(sums[1]), scale[1], y);
+                }
+                acc[t] = s.mul_add(y, d, acc[t]);
+                if C::MIN {
+                    acc[t] = s.mul_add(min[0], s.splat(f32::from_bits(words[9][t] as u32)), acc[t]);
+                    if C::KIND.halves() {
+                        acc[t] = s.mul_add(min[1], s.splat(f32::from_bits(words[10][t] as u32)), acc[t]);
+                    }
+                }
+            }
+        }
+    }
+    acc
+}
