@@ -31,9 +31,9 @@ pub(crate) struct Bpe {
     whole: Table,
     whole_ids: Vec<TokenId>,
     /// Symbols from here on are characters that are no tokens; they only exist to be merged.
-    pub(crate) first_pseudo: TokenId,
+    first_pseudo: TokenId,
     /// What such a symbol becomes if it is left over.
-    pub(crate) leftovers: HashMap<TokenId, Vec<TokenId>>,
+    leftovers: HashMap<TokenId, Vec<TokenId>>,
 }
 
 /// A merge's place in the order and its result.
@@ -82,6 +82,15 @@ pub(crate) fn pair(left: TokenId, right: TokenId) -> u64 {
 impl Bpe {
     pub(crate) fn new(symbols: Symbols, merges: FastMap<u64, Merge>) -> Self {
         Self { symbols, merges, ..Self::default() }
+    }
+
+    /// With characters that are no tokens: their first symbol and what they become if they are left over.
+    pub(crate) fn with_leftovers(
+        self,
+        first_pseudo: TokenId,
+        leftovers: HashMap<TokenId, Vec<TokenId>>,
+    ) -> Self {
+        Self { first_pseudo, leftovers, ..self }
     }
 
     /// Appends the tokens of one piece.

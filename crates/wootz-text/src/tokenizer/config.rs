@@ -9,7 +9,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Parts, Tokenizer, TokenizerError};
+use super::post_processor::PostProcessor;
+use super::{Parts, Source, Tokenizer, TokenizerError};
 use crate::TokenId;
 
 /// The roles of special tokens; `None` where a vocabulary has no such token.
@@ -94,6 +95,20 @@ impl SpecialTokens {
     }
 }
 
+/// What `transformers` puts around a text that SentencePiece encodes: by `add_bos_token` and `add_eos_token`, or else by the
+/// class of the tokenizer.
+fn around_sentencepiece(bytes: &[u8], special: &SpecialTokens) -> PostProcessor {
+    let config: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
+    let class = config.get("tokenizer_class").and_then(Value::as_str).unwrap_or("");
+    let is_any = |names: &[&str]| names.iter().any(|name| class.starts_with(name));
+    let flag = |key: &str, default: bool| config.get(key).and_then(Value::as_bool).unwrap_or(default);
+    let adds_bos = flag("add_bos_token", is_any(&["Llama", "CodeLlama", "Gemma"]));
+    let adds_eos = flag("add_eos_token", is_any(&["T5", "MT5", "Pegasus", "Marian"]));
+    let before = special.bos.into_iter().filter(|_| adds_bos).collect();
+    let after = special.eos.first().copied().into_iter().filter(|_| adds_eos).collect();
+    PostProcessor::around(before, after)
+}
+
 /// Files larger than this are not read: they are no tokenizer.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
@@ -104,12 +119,17 @@ pub(crate) fn read_dir(dir: &Path) -> Result<Tokenizer, TokenizerError> {
     };
     let mut tokenizer = if let Some(bytes) = read_file(&dir.join("tokenizer.json"))? {
         Tokenizer::from_json(bytes).map_err(|error| named("tokenizer.json", error))?
+    } else if let Some(bytes) = read_file(&dir.join("tokenizer.model"))? {
+        Tokenizer::from_sentencepiece(bytes).map_err(|error| named("tokenizer.model", error))?
     } else {
         return Err(TokenizerError::NoTokenizer { path: dir.to_owned() });
     };
     for name in ["special_tokens_map.json", "tokenizer_config.json"] {
         if let Some(bytes) = read_file(&dir.join(name))? {
             tokenizer.read_config(&bytes).map_err(|error| named(name, error))?;
+            if matches!(tokenizer.source, Some(Source::SentencePiece(_))) {
+                tokenizer.parts.post_processor = around_sentencepiece(&bytes, &tokenizer.special);
+            }
         }
     }
     let n_ids = tokenizer.vocab_size();

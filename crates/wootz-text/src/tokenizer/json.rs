@@ -652,7 +652,7 @@ impl<'de> Deserialize<'de> for ScoredVocabFile {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<ScoredVocabFile, A::Error> {
                 let mut file = ScoredVocabFile { tokens: Tokens::default(), scores: Vec::new() };
                 while let Some((token, score)) = seq.next_element::<(Cow<str>, f64)>()? {
-                    file.tokens.push(&token, file.scores.len() as TokenId).map_err(A::Error::custom)?;
+                    file.tokens.push_over(&token, file.scores.len() as TokenId);
                     file.scores.push(score);
                 }
                 file.tokens.finish().map_err(A::Error::custom)?;

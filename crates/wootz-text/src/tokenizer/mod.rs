@@ -18,15 +18,18 @@ mod config;
 mod decoder;
 mod error;
 mod fields;
+mod ggml;
 mod hash;
 mod json;
 mod model;
 mod normalizer;
 mod pattern;
+mod pieces;
 mod post_processor;
 mod pre_tokenizer;
 mod scanner;
 mod scripts;
+mod sentencepiece;
 mod stream;
 mod table;
 mod unigram;
@@ -47,7 +50,7 @@ use self::normalizer::{Normalized, Normalizer};
 use self::post_processor::PostProcessor;
 use self::pre_tokenizer::{Pieces, PreTokenizer};
 use self::table::Tokens;
-use crate::TokenId;
+use crate::{TokenId, Vocab};
 
 /// A tokenizer of any kind.
 #[derive(Debug, Clone)]
@@ -89,6 +92,25 @@ impl Tokenizer {
         let mut special = SpecialTokens::default();
         special.guess(&parts);
         Ok(Self { parts, special, source: Some(Source::Json(bytes)) })
+    }
+
+    /// From the contents of a SentencePiece `tokenizer.model`, BPE or Unigram. As in SentencePiece itself, no special tokens
+    /// are added; they are recognised in text only where encoding is asked to.
+    ///
+    /// # Errors
+    /// A file that is cut off or no SentencePiece model, by the field.
+    pub fn from_sentencepiece(bytes: Vec<u8>) -> Result<Self, TokenizerError> {
+        let (parts, special) = sentencepiece::read(&bytes)?;
+        Ok(Self { parts, special, source: Some(Source::SentencePiece(bytes)) })
+    }
+
+    /// From a vocabulary that came out of a GGUF.
+    ///
+    /// # Errors
+    /// A list of the wrong length, an id outside the vocabulary, an unknown name of a pre-tokenizer: by the GGUF key.
+    pub fn from_vocab(vocab: &Vocab) -> Result<Self, TokenizerError> {
+        let (parts, special) = ggml::read(vocab)?;
+        Ok(Self { parts, special, source: None })
     }
 
     /// From a model's folder: `tokenizer.json` or else `tokenizer.model`, with the roles that `tokenizer_config.json`,

@@ -6,6 +6,8 @@
 //! Source: Hugging Face `tokenizers`, `normalizers`; SentencePiece `normalizer.cc` for [`SentencePieceRules`].
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use unicode_categories::UnicodeCategories;
 use unicode_normalization_alignments::UnicodeNormalization;
@@ -221,11 +223,21 @@ pub(crate) struct SentencePieceRules {
     pub(crate) remove_extra_whitespaces: bool,
     /// Whether spaces are written `▁`.
     pub(crate) escape_whitespaces: bool,
-    /// Symbols that pass through unchanged, longest first.
-    pub(crate) protected: Vec<String>,
+    /// Symbols that pass through unchanged, by their first byte, longest first.
+    pub(crate) protected: HashMap<u8, Vec<String>>,
 }
 
 impl SentencePieceRules {
+    /// Lets these symbols pass through unchanged.
+    pub(crate) fn protect<'a>(&mut self, symbols: impl Iterator<Item = &'a str>) {
+        for symbol in symbols {
+            if let Some(&first) = symbol.as_bytes().first() {
+                self.protected.entry(first).or_default().push(symbol.to_owned());
+            }
+        }
+        self.protected.values_mut().for_each(|symbols| symbols.sort_by_key(|symbol| Reverse(symbol.len())));
+    }
+
     pub(crate) fn apply(&self, text: &str) -> String {
         let space = if self.escape_whitespaces { "\u{2581}" } else { " " };
         let mut out = String::with_capacity(text.len() + text.len() / 2 + 3);
@@ -266,7 +278,9 @@ impl SentencePieceRules {
 
     /// The normalized form of the beginning of `text` and how many of its bytes that consumes.
     fn prefix<'a>(&'a self, text: &'a str) -> (&'a str, usize) {
-        if let Some(symbol) = self.protected.iter().find(|symbol| text.starts_with(symbol.as_str())) {
+        let protected = text.bytes().next().and_then(|first| self.protected.get(&first));
+        if let Some(symbol) = protected.into_iter().flatten().find(|symbol| text.starts_with(symbol.as_str()))
+        {
             return (symbol, symbol.len());
         }
         self.charsmap.longest_prefix(text).unwrap_or_else(|| {

@@ -61,10 +61,6 @@ impl Table {
         &self.arena[start as usize..self.ends[number] as usize]
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
     fn place(&mut self, number: u32) {
         let mask = self.slots.len() - 1;
         let mut at = self.seed.hash(self.key(number)) as usize & mask;
@@ -88,6 +84,8 @@ pub(crate) struct Tokens {
     table: Table,
     ids: Vec<TokenId>,
     numbers: Vec<u32>,
+    /// Ids whose spelling a later token has taken.
+    shadowed: Vec<(TokenId, u32)>,
 }
 
 impl Tokens {
@@ -105,13 +103,28 @@ impl Tokens {
         Ok(())
     }
 
+    /// The same where spellings may occur twice: the spelling then leads to the later token.
+    pub(crate) fn push_over(&mut self, text: &str, id: TokenId) {
+        match self.table.get(text.as_bytes()) {
+            Some(number) => {
+                let shadowed = std::mem::replace(&mut self.ids[number as usize], id);
+                self.shadowed.push((shadowed, number));
+            }
+            None => {
+                self.table.insert(text.as_bytes());
+                self.ids.push(id);
+            }
+        }
+    }
+
     /// Builds the way back from ids.
     ///
     /// # Errors
     /// An id that two tokens share, or ids so far apart that the numbering is mostly holes.
     pub(crate) fn finish(&mut self) -> Result<(), TokenizerError> {
-        let n_ids = self.ids.iter().max().map_or(0, |&max| max as usize + 1);
-        let limit = self.ids.len() * 4 + MAX_HOLES;
+        let shadowed = self.shadowed.iter().map(|shadowed| shadowed.0);
+        let n_ids = self.ids.iter().copied().chain(shadowed).max().map_or(0, |max| max as usize + 1);
+        let limit = self.ids.len() * 4 + self.shadowed.len() + MAX_HOLES;
         if n_ids > limit {
             let message =
                 format!("expected ids below {limit} for {} tokens, got {}", self.ids.len(), n_ids - 1);
@@ -126,6 +139,9 @@ impl Tokens {
                 return Err(TokenizerError::field("model.vocab", message));
             }
             *place = number as u32;
+        }
+        for &(id, number) in &self.shadowed {
+            self.numbers[id as usize] = number;
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ pub(crate) struct Unigram {
     /// Tokens of single bytes, for unknown characters.
     bytes: Option<Box<[Option<TokenId>; 256]>>,
     /// Whether sums are rounded to f32 at every step, as SentencePiece itself does.
-    pub(crate) rounds: bool,
+    rounds: bool,
 }
 
 /// One token of the model.
@@ -56,6 +56,11 @@ impl Unigram {
             model.ids.push(piece.id);
         }
         model
+    }
+
+    /// Rounds all sums to f32.
+    pub(crate) fn rounding(self) -> Self {
+        Self { unk_score: f64::from(self.unk_score as f32), rounds: true, ..self }
     }
 
     /// Appends the tokens of one piece. Without an unknown token, unknown characters vanish.
@@ -110,8 +115,8 @@ impl Unigram {
             let mut has_single = false;
             let mut offer = |end: usize, score: f64, entry: Option<u32>| {
                 let step = &mut best[end];
+                let score = if self.rounds { f64::from(score as f32) } else { score };
                 if step.start == u32::MAX || score > step.score {
-                    let score = if self.rounds { f64::from(score as f32) } else { score };
                     *step = Step { score, start: start as u32, entry };
                 }
             };

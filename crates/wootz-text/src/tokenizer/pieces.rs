@@ -1,0 +1,160 @@
+//! Vocabularies of scored pieces, as SentencePiece trains them: BPE whose merges follow from scores, and Unigram.
+//!
+//! Where:  shared by `tokenizer.model` files ([`sentencepiece`](super::sentencepiece)) and GGUF ([`ggml`](super::ggml)).
+//! Idea:   SentencePiece BPE has no list of merges: two neighbours merge if together they are a piece, best score first.
+//!         All ways to cut every piece in two are listed once, which makes it the same BPE as everybody's.
+//! Source: SentencePiece, `bpe_model.cc` and `unigram_model.cc`.
+
+use std::collections::HashMap;
+
+use super::added::{AddedToken, AddedTokens};
+use super::bpe::{Bpe, CharSymbols, Merge, Symbols, pair};
+use super::decoder::Decoder;
+use super::hash::FastMap;
+use super::model::Model;
+use super::pattern::Pattern;
+use super::table::Tokens;
+use super::unigram::{Piece, Unigram};
+use super::{TokenizerError, byte_tokens};
+use crate::{TokenId, TokenType};
+
+/// Longest piece in bytes: cutting a piece everywhere costs the square of its length.
+const MAX_PIECE_BYTES: usize = 512;
+
+/// One entry of such a vocabulary; its place is its id.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scored<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) score: f32,
+    pub(crate) kind: TokenType,
+}
+
+impl Scored<'_> {
+    /// Whether text can become this piece.
+    fn is_text(&self) -> bool {
+        matches!(self.kind, TokenType::Normal | TokenType::UserDefined)
+    }
+}
+
+/// All pieces by text and id.
+pub(crate) fn tokens(pieces: &[Scored]) -> Result<Tokens, TokenizerError> {
+    let mut tokens = Tokens::default();
+    pieces.iter().enumerate().for_each(|(id, piece)| tokens.push_over(piece.text, id as TokenId));
+    tokens.finish()?;
+    Ok(tokens)
+}
+
+/// Control and unknown pieces become special tokens; user-defined ones too become added tokens if the text is `cut` at them,
+/// in normalized text, where they have `▁` for spaces.
+pub(crate) fn added(pieces: &[Scored], cut: bool) -> Result<AddedTokens, TokenizerError> {
+    let mut added = AddedTokens::default();
+    for (id, piece) in pieces.iter().enumerate() {
+        let special = matches!(piece.kind, TokenType::Control | TokenType::Unknown);
+        if !piece.text.is_empty() && (special || cut && piece.kind == TokenType::UserDefined) {
+            let content = piece.text.to_owned();
+            added.insert(
+                id as TokenId,
+                AddedToken { content, special, normalized: !special, ..AddedToken::default() },
+            );
+        }
+    }
+    added
+        .build(|text| text.replace(' ', "\u{2581}"))
+        .map_err(|message| TokenizerError::field("tokens", message))?;
+    Ok(added)
+}
+
+/// BPE whose merges follow from scores.
+pub(crate) fn bpe(
+    pieces: &[Scored],
+    tokens: &Tokens,
+    unk: Option<TokenId>,
+    fuse_unk: bool,
+) -> Result<Model, TokenizerError> {
+    let bytes = byte_tokens(tokens);
+    let mut pseudo: HashMap<char, TokenId> = HashMap::new();
+    let first_pseudo = pieces.len() as TokenId;
+    let mut by_text: HashMap<&str, TokenId> = HashMap::new();
+    by_text.extend(
+        pieces.iter().enumerate().filter(|(_, p)| p.is_text()).map(|(id, p)| (p.text, id as TokenId)),
+    );
+    let ranks = ranks(pieces);
+    let mut merges: FastMap<u64, Merge> = FastMap::default();
+    for (id, piece) in pieces.iter().enumerate().filter(|(_, piece)| piece.is_text()) {
+        if piece.text.len() > MAX_PIECE_BYTES {
+            let message =
+                format!("expected pieces of at most {MAX_PIECE_BYTES} bytes, got {}", piece.text.len());
+            return Err(TokenizerError::field(format!("tokens[{id}]"), message));
+        }
+        let mut symbol = |text: &str| {
+            if let Some(&id) = by_text.get(text) {
+                return Some(id);
+            }
+            let mut chars = text.chars();
+            let c = chars.next().filter(|_| chars.next().is_none())?;
+            let next = first_pseudo + pseudo.len() as TokenId;
+            Some(*pseudo.entry(c).or_insert(next))
+        };
+        for (cut, _) in piece.text.char_indices().skip(1) {
+            let (left, right) = piece.text.split_at(cut);
+            if let (Some(left), Some(right)) = (symbol(left), symbol(right)) {
+                merges.insert(pair(left, right), Merge { rank: ranks[id], id: by_text[piece.text] });
+            }
+        }
+    }
+    let falls_back = bytes.iter().any(Option::is_some);
+    let leftovers = pseudo.iter().map(|(c, &id)| {
+        let ids: Option<Vec<TokenId>> =
+            c.encode_utf8(&mut [0; 4]).bytes().map(|byte| bytes[usize::from(byte)]).collect();
+        (id, ids.unwrap_or_else(|| unk.into_iter().collect()))
+    });
+    let leftovers = leftovers.collect();
+    let chars =
+        CharSymbols { pseudo, bytes: falls_back.then_some(bytes), unk, fuse_unk, ..CharSymbols::default() };
+    let bpe = Bpe::new(Symbols::Chars(Box::new(chars)), merges).with_leftovers(first_pseudo, leftovers);
+    Ok(Model::Bpe(bpe))
+}
+
+/// Places in the order of falling scores, equal for equal scores.
+fn ranks(pieces: &[Scored]) -> Vec<u32> {
+    let mut order: Vec<usize> = (0..pieces.len()).collect();
+    order.sort_by(|&a, &b| pieces[b].score.total_cmp(&pieces[a].score));
+    let mut ranks = vec![0; pieces.len()];
+    let mut rank = 0;
+    for (i, &id) in order.iter().enumerate() {
+        if i > 0 && pieces[order[i - 1]].score != pieces[id].score {
+            rank += 1;
+        }
+        ranks[id] = rank;
+    }
+    ranks
+}
+
+/// A Unigram model over the pieces that text can become.
+pub(crate) fn unigram(pieces: &[Scored], tokens: &Tokens, unk: Option<TokenId>) -> Unigram {
+    let normal = || pieces.iter().filter(|piece| piece.kind == TokenType::Normal).map(|piece| piece.score);
+    let min_score = normal().fold(f32::INFINITY, f32::min);
+    let max_score = normal().fold(f32::NEG_INFINITY, f32::max);
+    let scored = pieces.iter().enumerate().filter(|(_, piece)| piece.is_text()).map(|(id, piece)| {
+        // COMPAT: what the user defined always wins.
+        let bonus = piece.text.chars().count() as f64 * f64::from(max_score) - 0.1;
+        let score = if piece.kind == TokenType::UserDefined { bonus } else { f64::from(piece.score) };
+        Piece { text: piece.text, score, id: id as TokenId }
+    });
+    let bytes = byte_tokens(tokens);
+    let bytes = bytes.iter().any(Option::is_some).then_some(bytes);
+    Unigram::new(scored, f64::from(min_score), unk, bytes)
+}
+
+/// `▁` to spaces, byte tokens to text, and the space at the beginning taken back if one was added.
+pub(crate) fn decoder(strips_space: bool) -> Decoder {
+    let mut steps = vec![
+        Decoder::Replace { pattern: Pattern::Literal("\u{2581}".into()), content: " ".into() },
+        Decoder::ByteFallback,
+        Decoder::Fuse,
+    ];
+    if strips_space {
+        steps.push(Decoder::Strip { content: ' ', start: 1, stop: 0 });
+    }
+    Decoder::Sequence(steps)
+}
