@@ -4,6 +4,7 @@
 //! Idea:   one file per task, one row of [`TASKS`] per file. A task returns an error or it has passed.
 #![forbid(unsafe_code)]
 
+mod golden;
 mod source;
 mod test;
 mod tidy;
@@ -18,6 +19,7 @@ type Task = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
 const TASKS: &[Task] = &[
     ("help", "                 this text", help),
+    ("golden", "DIR          models that transformers recorded, as folders and as GGUFs", golden::run),
     (
         "test",
         "                 everything that must hold before a change lands: format, clippy, tidy, tests",

@@ -48,6 +48,12 @@ pub enum Error {
         /// What came.
         got: String,
     },
+    /// A target that is there already.
+    #[error("{} is there already\nhint: `--force` overwrites it", .0.display())]
+    Exists(PathBuf),
+    /// An architecture, or a setting of it, that GGUF cannot say.
+    #[error("{0}")]
+    NoGguf(String),
     /// Something that the target format cannot say.
     #[error("{0}")]
     Unsupported(String),

@@ -9,7 +9,9 @@
 mod alibi;
 mod arch;
 pub mod config;
+mod convert;
 mod error;
+mod gguf;
 mod hf;
 mod load;
 mod names;
@@ -19,6 +21,7 @@ mod words;
 
 pub use arch::config_from_hf;
 pub use config::Config;
+pub use convert::{ConvertOptions, Progress, convert};
 pub use error::{Error, Result};
 pub use hf::Hf;
 pub use load::Model;

@@ -5,13 +5,17 @@
 //!         weight at a time, borrowed from the mapped file wherever they lie there as they are wanted.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use wootz_graph::{Device, HostTensor, ParamSpec, Weights as DeviceWeights};
+use wootz_graph::{Device, HostTensor, ParamSpec, RopeStyle, Weights as DeviceWeights};
 use wootz_kernels::{TensorType, cast};
-use wootz_weights::{TensorView, Weights};
+use wootz_weights::{TensorInfo, TensorView, Weights};
 
+use crate::config::{AttentionConfig, Config, Mixer, Position};
+use crate::convert::{place_in_halves, place_in_pairs, reordered};
+use crate::gguf::{GgufFamily, Keys};
 use crate::hf::Hf;
 use crate::names::{Names, Part, Place, renamed};
 use crate::network::Network;
@@ -25,24 +29,50 @@ pub struct Model {
     weights: Weights,
     names: Names,
     rename: (&'static str, &'static str),
+    hf: Option<Hf>,
 }
 
 impl Model {
-    /// Opens a Hugging Face folder.
+    /// Opens a GGUF file or a Hugging Face folder.
     pub fn open(path: &Path) -> Result<Self> {
+        if !path.join("config.json").is_file() {
+            let weights = Weights::open(path)?;
+            if weights.gguf().is_some() {
+                return Self::of_gguf(weights);
+            }
+        }
         let hf = Hf::open(path)?;
         let arch = arch::of_hf(&hf)?;
         let config = (arch.from_hf)(&hf)?;
         let names = (arch.hf_names)(&config);
-        Self::assemble(config, names, Weights::open(path)?)
+        Self::assemble(config, names, Weights::open(path)?, Some(hf))
     }
 
-    fn assemble(config: crate::config::Config, names: Names, weights: Weights) -> Result<Self> {
+    /// Opens a GGUF that is in memory; `name` stands for it in errors.
+    pub fn open_bytes(name: &str, bytes: &'static [u8]) -> Result<Self> {
+        Self::of_gguf(Weights::from_bytes(name, bytes)?)
+    }
+
+    fn of_gguf(weights: Weights) -> Result<Self> {
+        let (config, names, hf) = {
+            let keys = Keys::of(&weights)?
+                .ok_or_else(|| Error::Unsupported(format!("{} is no GGUF", weights.path().display())))?;
+            let family = GgufFamily::of_keys(&keys)?;
+            let config = (family.from_gguf)(&keys)?;
+            let names = (family.names)(&config);
+            let source = keys.gguf().find::<&str>("wootz.source.config.json")?;
+            let hf = source.map(|text| Hf::parse("wootz.source.config.json", text.as_bytes())).transpose()?;
+            (config, names, hf)
+        };
+        Self::assemble(config, names, weights, hf)
+    }
+
+    fn assemble(config: Config, names: Names, weights: Weights, hf: Option<Hf>) -> Result<Self> {
         let network = Arc::new(Network::declare(config));
         let embed = names.place("embed").map(|place| place.file_name).unwrap_or_default();
         let fits = |rename: &&(&'static str, &'static str)| weights.get(&renamed(&embed, **rename)).is_some();
         let rename = names.renames.iter().find(fits).copied().unwrap_or_default();
-        let model = Self { network, weights, names, rename };
+        let model = Self { network, weights, names, rename, hf };
         for spec in model.network.params.specs() {
             model.check(spec)?;
         }
@@ -69,6 +99,68 @@ impl Model {
     /// The weight files.
     pub fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    /// `config.json`: of the folder, or of the folder that a GGUF was made from here.
+    pub fn hf(&self) -> Option<&Hf> {
+        self.hf.as_ref()
+    }
+
+    /// Where this model's files keep each weight.
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Tensors of the files that are no weights here, such as frequency factors.
+    pub(crate) fn extra_tensors(&self) -> Vec<(TensorInfo, HostTensor<'static>)> {
+        let used: HashSet<String> = self
+            .network
+            .params
+            .specs()
+            .iter()
+            .filter_map(|spec| Some(self.place(spec).ok()?.file_name))
+            .collect();
+        let extra = self.weights.iter().filter(|tensor| !used.contains(tensor.name));
+        extra
+            .map(|tensor| {
+                let info = TensorInfo::new(tensor.name, tensor.shape, tensor.ty);
+                (info, HostTensor { ty: tensor.ty, bytes: tensor.bytes.to_vec().into() })
+            })
+            .collect()
+    }
+
+    /// The shape in which the source stores a tensor of this name and size, else `shape`.
+    pub(crate) fn stored_shape(&self, name: &str, shape: Vec<usize>) -> Vec<usize> {
+        match self.weights.info(name) {
+            Some(info) if info.n_elements() == Some(shape.iter().product()) => info.shape.clone(),
+            _ => shape,
+        }
+    }
+
+    /// Names of this model's weights in a Hugging Face folder.
+    pub(crate) fn hf_names(&self) -> Result<Names> {
+        let Some(hf) = &self.hf else {
+            return Err(Error::Unsupported("the source does not say its `config.json`".to_owned()));
+        };
+        let arch = arch::of_hf(hf)?;
+        let config = &self.network.config;
+        let mut names = (arch.hf_names)(config);
+        // A GGUF may rotate by pairs what the folder rotates by halves.
+        let source = (arch.from_hf)(hf)?;
+        let (ours, theirs) = (rotation(config), rotation(&source));
+        if let (Some((attention, RopeStyle::Pairs, n_rot)), Some((_, RopeStyle::Halves, _))) = (ours, theirs)
+        {
+            for (weight, n_heads) in [
+                ("wq", attention.n_heads),
+                ("wk", attention.n_kv_heads),
+                ("bq", attention.n_heads),
+                ("bk", attention.n_kv_heads),
+            ] {
+                names = names
+                    .with_part(&format!("layers.{{}}.{weight}"), Part::PairsFromHalves { n_heads, n_rot });
+            }
+        }
+        Ok(names)
     }
 
     /// The numbers of a weight, as a device wants them.
@@ -116,7 +208,7 @@ impl Model {
         })
     }
 
-    fn read(&self, spec: &ParamSpec) -> Result<HostTensor<'_>> {
+    pub(crate) fn read(&self, spec: &ParamSpec) -> Result<HostTensor<'_>> {
         let place = self.place(spec)?;
         if !place.file_name.contains("{e}") {
             return cut(self.find(&place.file_name)?, place.part);
@@ -135,6 +227,17 @@ impl Model {
         let (ty, bytes) = all.unwrap_or((TensorType::F32, Vec::new()));
         Ok(HostTensor { ty, bytes: Cow::Owned(bytes) })
     }
+}
+
+/// The first rotating attention, its style, and the width that it rotates.
+fn rotation(config: &Config) -> Option<(&AttentionConfig, RopeStyle, usize)> {
+    config.layers.iter().find_map(|layer| match &layer.mixer {
+        Mixer::Attention(attention) => match &attention.position {
+            Position::Rope(table, style) => Some((attention, *style, 2 * table.inv_freq.len())),
+            _ => None,
+        },
+        _ => None,
+    })
 }
 
 /// The part of a tensor that a weight is.
@@ -178,6 +281,12 @@ pub(crate) fn cut(tensor: TensorView<'_>, part: Part) -> Result<HostTensor<'_>> 
             let order =
                 (start..start + len).flat_map(|column| (0..n_rows).map(move |row| row * width + column));
             (tensor.ty, Cow::Owned(gather(&tensor, order)))
+        }
+        Part::HalvesFromPairs { n_heads, n_rot } => {
+            (tensor.ty, Cow::Owned(reordered(tensor.bytes, n_rows, n_heads, n_rot, place_in_pairs)))
+        }
+        Part::PairsFromHalves { n_heads, n_rot } => {
+            (tensor.ty, Cow::Owned(reordered(tensor.bytes, n_rows, n_heads, n_rot, place_in_halves)))
         }
         Part::PlusOne => (TensorType::F32, map(&tensor, |x| x + 1.0, plain)?),
         Part::NegExp => (TensorType::F32, map(&tensor, |x| -x.exp(), plain)?),

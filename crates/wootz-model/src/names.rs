@@ -41,6 +41,21 @@ pub enum Part {
     PlusOne,
     /// `−eˣ` (Mamba's decay).
     NegExp,
+    /// Rows of each head stand in pairs in the file and in halves here: row `2i + j` there is row `j·n_rot/2 + i`
+    /// here, for the first `n_rot` rows of a head.
+    HalvesFromPairs {
+        /// Heads.
+        n_heads: usize,
+        /// Rotated rows of a head.
+        n_rot: usize,
+    },
+    /// The other way round: in halves in the file, in pairs here.
+    PairsFromHalves {
+        /// Heads.
+        n_heads: usize,
+        /// Rotated rows of a head.
+        n_rot: usize,
+    },
 }
 
 /// A weight's place in a file.
@@ -77,6 +92,14 @@ impl Names {
     /// The same table with one entry that is a part.
     pub fn part(mut self, canonical: &str, file: &str, part: Part) -> Self {
         self.places.insert(canonical.to_owned(), (file.to_owned(), part));
+        self
+    }
+
+    /// The same table with another part of the same tensor, where the table has the weight.
+    pub fn with_part(mut self, canonical: &str, part: Part) -> Self {
+        if let Some(place) = self.places.get_mut(canonical) {
+            place.1 = part;
+        }
         self
     }
 

@@ -1,19 +1,35 @@
 //! What a model's files say about text: tokenizer, chat template, end tokens.
 //!
 //! Where:  beside the weights; those who run a model put both together.
+//! Idea:   a folder and a GGUF say the same things in other words; here they become one.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use wootz_text::{TokenId, Tokenizer};
 
+use crate::gguf::{Keys, template_of};
 use crate::load::Model;
 use crate::{Error, Result};
+
+/// Text files of a folder that travel with a model.
+const FOLDER_FILES: &[&str] = &[
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+];
 
 /// What a model's files say about text.
 #[derive(Clone, Debug)]
 pub struct Words {
     /// The tokenizer, where there is one.
     pub tokenizer: Option<Arc<Tokenizer>>,
+    /// The chat template's source, where there is one.
+    pub template_source: Option<String>,
     /// Tokens that end a generation.
     pub end_tokens: Vec<TokenId>,
 }
@@ -24,18 +40,78 @@ impl Words {
     /// # Errors
     /// A tokenizer that is there but broken, by file and field.
     pub fn of(model: &Model) -> Result<Self> {
+        let (tokenizer, template_source) = match Keys::of(model.weights())? {
+            Some(keys) => of_gguf(&keys)?,
+            None => of_folder(model.weights().path())?,
+        };
         let mut end_tokens = model.network.config.eos_tokens.clone();
-        let folder = model.weights().path();
-        let has_tokenizer = ["tokenizer.json", "tokenizer.model"].iter().any(|f| folder.join(f).is_file());
-        if !has_tokenizer {
-            return Ok(Self { tokenizer: None, end_tokens });
-        }
-        let tokenizer = Tokenizer::from_dir(folder).map_err(|error| Error::Unsupported(error.to_string()))?;
-        for &id in &tokenizer.special().eos {
+        for &id in tokenizer.iter().flat_map(|tokenizer| &tokenizer.special().eos) {
             if !end_tokens.contains(&id) {
                 end_tokens.push(id);
             }
         }
-        Ok(Self { tokenizer: Some(Arc::new(tokenizer)), end_tokens })
+        Ok(Self { tokenizer: tokenizer.map(Arc::new), template_source, end_tokens })
+    }
+}
+
+fn of_gguf(keys: &Keys) -> Result<(Option<Tokenizer>, Option<String>)> {
+    let broken = |error: wootz_text::TokenizerError| Error::Unsupported(format!("{}: {error}", keys.file()));
+    let source = |name: &str| keys.gguf().find::<&str>(&format!("wootz.source.{name}"));
+    let tokenizer = match (source("tokenizer.json")?, ()) {
+        (Some(json), _) => {
+            let mut tokenizer = Tokenizer::from_json(json.as_bytes().to_vec()).map_err(broken)?;
+            if let Some(config) = source("tokenizer_config.json")? {
+                tokenizer.read_config(config.as_bytes()).map_err(broken)?;
+            }
+            Some(tokenizer)
+        }
+        (None, _) => None,
+    };
+    Ok((tokenizer, template_of(keys)?))
+}
+
+fn of_folder(folder: &Path) -> Result<(Option<Tokenizer>, Option<String>)> {
+    let has_tokenizer = ["tokenizer.json", "tokenizer.model"].iter().any(|f| folder.join(f).is_file());
+    if !has_tokenizer {
+        return Ok((None, None));
+    }
+    let tokenizer = Tokenizer::from_dir(folder).map_err(|error| Error::Unsupported(error.to_string()))?;
+    Ok((Some(tokenizer), template_of_folder(folder)))
+}
+
+/// `chat_template.jinja`, else the template in `tokenizer_config.json`.
+fn template_of_folder(folder: &Path) -> Option<String> {
+    if let Ok(source) = std::fs::read_to_string(folder.join("chat_template.jinja")) {
+        return Some(source);
+    }
+    let text = std::fs::read(folder.join("tokenizer_config.json")).ok()?;
+    let config: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    config.get("chat_template")?.as_str().map(str::to_owned)
+}
+
+impl Model {
+    /// The text files that a GGUF keeps to become the same folder again: name and contents.
+    pub(crate) fn source_files(&self) -> Vec<(String, String)> {
+        let folder = self.weights().path();
+        let read = |name: &&str| Some(((*name).to_owned(), std::fs::read_to_string(folder.join(name)).ok()?));
+        FOLDER_FILES.iter().filter_map(read).collect()
+    }
+
+    /// The text files of a folder that holds this model.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a GGUF that does not say its `config.json`.
+    pub(crate) fn folder_files(&self) -> Result<Vec<(String, String)>> {
+        let Some(gguf) = self.weights().gguf() else { return Ok(self.source_files()) };
+        let mut files = Vec::new();
+        for name in FOLDER_FILES {
+            if let Some(text) = gguf.find::<&str>(&format!("wootz.source.{name}"))? {
+                files.push(((*name).to_owned(), text.to_owned()));
+            }
+        }
+        if files.iter().all(|(name, _)| name != "config.json") {
+            return Err(Error::Unsupported("the GGUF does not say its `config.json`".to_owned()));
+        }
+        Ok(files)
     }
 }

@@ -20,6 +20,9 @@ pub(crate) enum ModelChoice {
     BuiltIn,
 }
 
+/// The small model inside the program, as a GGUF; its card is `assets/README.md`.
+static BUILT_IN: &[u8] = include_bytes!("../assets/wootz-small.gguf");
+
 impl ModelChoice {
     /// The model that `name` names; none is the built-in one.
     pub(crate) fn find(name: Option<&str>) -> anyhow::Result<Self> {
@@ -43,7 +46,7 @@ impl ModelChoice {
             Self::Path(path) => {
                 Model::open(path).with_context(|| format!("opening model `{}`", path.display()))
             }
-            Self::BuiltIn => bail!("name a model"),
+            Self::BuiltIn => Model::open_bytes("built-in", BUILT_IN).context("opening the built-in model"),
         }
     }
 

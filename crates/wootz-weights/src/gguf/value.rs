@@ -85,6 +85,25 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
+    /// The same value, not borrowed.
+    pub fn into_owned(self) -> Value<'static> {
+        match self {
+            Value::U8(x) => Value::U8(x),
+            Value::I8(x) => Value::I8(x),
+            Value::U16(x) => Value::U16(x),
+            Value::I16(x) => Value::I16(x),
+            Value::U32(x) => Value::U32(x),
+            Value::I32(x) => Value::I32(x),
+            Value::U64(x) => Value::U64(x),
+            Value::I64(x) => Value::I64(x),
+            Value::F32(x) => Value::F32(x),
+            Value::F64(x) => Value::F64(x),
+            Value::Bool(x) => Value::Bool(x),
+            Value::Str(text) => Value::Str(Cow::Owned(text.into_owned())),
+            Value::Array(array) => Value::Array(array.into_owned()),
+        }
+    }
+
     /// Its type.
     pub fn kind(&self) -> Kind {
         match self {
@@ -192,6 +211,11 @@ pub struct Array<'a> {
 }
 
 impl<'a> Array<'a> {
+    /// The same array, not borrowed.
+    pub fn into_owned(self) -> Array<'static> {
+        Array { kind: self.kind, len: self.len, bytes: Cow::Owned(self.bytes.into_owned()) }
+    }
+
     /// An array of strings.
     pub fn strings<S: AsRef<str>>(items: impl IntoIterator<Item = S>) -> Array<'static> {
         Self::build(Kind::Str, items, |item, out| encode_str(item.as_ref(), out))

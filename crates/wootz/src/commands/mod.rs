@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+mod convert;
 mod hidden;
 mod logits;
 mod run;
@@ -11,7 +12,8 @@ use clap::Subcommand;
 /// What to do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
+    Convert(convert::ConvertArgs),
     Show(show::ShowArgs),
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
@@ -22,6 +24,7 @@ impl Command {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Command::Run(args) => args.run(),
+            Command::Convert(args) => args.run(),
             Command::Show(args) => args.run(),
             Command::Tokenize(args) => args.run(),
             Command::Logits(args) => args.run(),
