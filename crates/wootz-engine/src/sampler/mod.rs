@@ -34,6 +34,8 @@ mod typical_p;
 mod xtc;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod properties;
 
 use std::fmt;
