@@ -385,20 +385,22 @@ def cases_of_mirostat(rows):
 
 
 def cases_of_beams():
+    n_different = 0
     for table_idx in range(6):
         n = [12, 12, 20, 8, 12, 16][table_idx]
         table = (rng.normal(size=(n, n)) * [1.0, 2.0, 3.0, 1.5, 0.5, 2.0][table_idx]).astype(np.float32).round(4)
+        table[:, 0] += np.float32(1.5)  # ends come often, so that the rules of ending matter
         searches = []
         for num_beams in (1, 2, 3, 5):
             for length_penalty in (-0.5, 0.0, 1.0, 2.0):
                 for early_stopping in ("when_full", "heuristic", "never"):
                     case = {
                         "num_beams": num_beams,
-                        "n": 1 + (len(searches) % num_beams),
+                        "n": 1 + (len(searches) // 3 % num_beams),
                         "length_penalty": length_penalty,
                         "early_stopping": early_stopping,
                         "prompt": [3, 1] if table_idx % 2 else [2],
-                        "max_tokens": [6, 10, 15][len(searches) % 3],
+                        "max_tokens": [6, 10, 15][len(searches) // 3 % 3],
                         "min_tokens": [0, 0, 3][table_idx % 3],
                         "repetition": [1.0, 1.0, 1.0, 1.2][table_idx % 4],
                         "end_tokens": [0] if table_idx < 4 else [0, 1],
@@ -406,7 +408,13 @@ def cases_of_beams():
                     if num_beams == 1:
                         continue  # transformers then searches greedily and gives no score
                     searches.append(case | {"hypotheses": hf_beams(table, case)})
+        found = {}
+        for search in searches:
+            key = tuple(search[name] for name in ("num_beams", "length_penalty"))
+            found.setdefault(key, set()).add(str(search["hypotheses"][0]["token_ids"]))
+        n_different += sum(len(x) > 1 for x in found.values())
         yield {"table": table.tolist(), "searches": searches}
+    assert n_different > 10, "early stopping must matter in some cases"
 
 
 def cases_of_contrastive():

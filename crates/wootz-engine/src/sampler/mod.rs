@@ -135,7 +135,7 @@ impl Sampler {
 
     /// Chooses the next token from the model's logits (V). Call [`Self::accept`] with what was really taken.
     ///
-    /// O(V), one pass for a plain greedy choice. `candidates` is working memory; its contents do not matter.
+    /// O(V); a plain greedy choice copies nothing. `candidates` is working memory; its contents do not matter.
     ///
     /// # Errors
     /// Logits of another vocabulary, NaN or positive infinity among them, or no token left that may be chosen.

@@ -196,6 +196,25 @@ fn the_same_seed_gives_the_same_tokens_and_another_seed_others() {
 }
 
 #[test]
+fn seeded_answers_are_pinned() {
+    // Whole numbers, so that nothing but our own arithmetic decides. A change here changes every seeded answer.
+    let logits: Vec<f32> = (0..1000).map(|i| (i * 7919 % 1000) as f32 / 64.0).collect();
+    let sampling = Sampling {
+        temperature: 3.0,
+        top_p: 0.9,
+        min_p: 0.01,
+        dry: Some(Dry::default()),
+        ..Sampling::default()
+    };
+    assert_eq!(run(&sampling, &logits, 7, 8), [63, 582, 247, 853, 1, 260, 508, 605]);
+    let mirostat = Some(Mirostat { version: MirostatVersion::V1, ..Mirostat::default() });
+    assert_eq!(
+        run(&Sampling { mirostat, typical_p: 0.9, ..Sampling::default() }, &logits, 7, 8),
+        [75, 605, 284, 963, 321, 321, 321, 321]
+    );
+}
+
+#[test]
 fn a_clone_goes_on_as_the_original_would() {
     let logits = random_logits(300, 3);
     let mirostat = Some(Mirostat::default());

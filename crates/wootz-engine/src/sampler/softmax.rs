@@ -15,6 +15,7 @@ use super::ranking::{Ranking, largest};
 pub struct Softmax {
     max: f32,
     total: f64,
+    ln_total: f64,
 }
 
 /// Logits whose masses are added in f32 before the sum goes to f64.
@@ -49,11 +50,12 @@ impl Softmax {
     /// Of logits of which at least one is finite and none is NaN or positive infinity.
     pub(super) fn of_checked(logits: &[f32]) -> Self {
         let max = largest(logits);
-        Self { max, total: logits.chunks(BLOCK).map(|block| mass(block, max)).sum() }
+        let total = logits.chunks(BLOCK).map(|block| mass(block, max)).sum();
+        Self { max, total, ln_total: ln(total) }
     }
 
     pub(super) fn ln_probability(&self, logit: f32) -> f64 {
-        f64::from(logit) - f64::from(self.max) - ln(self.total)
+        f64::from(logit) - f64::from(self.max) - self.ln_total
     }
 
     /// The probability, times [`Self::total`].
@@ -78,7 +80,7 @@ impl Softmax {
             0.0 => 0.0,
             mass => mass * (f64::from(self.max) - f64::from(logit)),
         };
-        ln(self.total) + logits.iter().map(surprise_times_mass).sum::<f64>() / self.total
+        self.ln_total + logits.iter().map(surprise_times_mass).sum::<f64>() / self.total
     }
 
     /// The index at which the running sum of probabilities passes `u`, in [0, 1).

@@ -29,3 +29,16 @@ impl Step for XtcCut {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_top_choices_the_last_stays() {
+        let mut candidates = Candidates::new();
+        candidates.refill(&[1.0, 3.0, 2.0, 2.0, 0.0], None).unwrap();
+        XtcCut(Xtc { probability: 1.0, threshold: 0.1 }).apply(&mut candidates, &mut Rng::new(0, 0));
+        assert_eq!(candidates.ids(), [0, 3, 4]);
+    }
+}
