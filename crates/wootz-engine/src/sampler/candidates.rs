@@ -25,7 +25,7 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// No candidates yet; memory grows to about 10 bytes per token of the vocabulary.
+    /// No candidates yet; memory grows to 8 bytes per token of the vocabulary, with typical or flat distributions to 28.
     pub fn new() -> Self {
         Self::default()
     }
