@@ -108,7 +108,7 @@ impl Batch {
     }
 
     /// A batch of whole sequences without states, as training and encoders run them: `token_ids` and `positions`
-    /// from 0, the last row of every sequence as output.
+    /// from 0, the last row of every sequence that has one as output.
     pub fn of_sequences(sequences: &[&[u32]]) -> Self {
         let mut batch = Self::new();
         let mut token_ids = Vec::new();
@@ -119,12 +119,7 @@ impl Batch {
             if !ids.is_empty() {
                 outputs.push(rows.end as u32 - 1);
             }
-            batch.push(Sequence {
-                key_rows: rows.clone(),
-                rows,
-                planned_len: ids.len(),
-                ..Sequence::default()
-            });
+            batch.push(Sequence { rows, planned_len: ids.len(), ..Sequence::default() });
         }
         batch.set_tokens(token_ids);
         batch.set_outputs(outputs);
@@ -133,7 +128,6 @@ impl Batch {
 
     /// Adds a sequence behind the others.
     pub fn push(&mut self, sequence: Sequence) {
-        debug_assert_eq!(sequence.rows.start, self.sequences.last().map_or(0, |last| last.rows.end));
         self.rows.tokens = sequence.rows.end;
         self.rows.keys = sequence.key_rows.end;
         self.sequences.push(sequence);
@@ -154,12 +148,14 @@ impl Batch {
 
     /// Sets `outputs`: the rows of the token axis whose output is wanted.
     pub fn set_outputs(&mut self, outputs: Vec<u32>) {
-        self.rows.outputs = outputs.len();
-        self.inputs.insert("outputs", Data::U32(outputs));
+        self.set("outputs", Data::U32(outputs));
     }
 
     /// Sets another input.
     pub fn set(&mut self, name: &'static str, data: Data) {
+        if name == "outputs" {
+            self.rows.outputs = data.len();
+        }
         self.inputs.insert(name, data);
     }
 
@@ -168,34 +164,84 @@ impl Batch {
         self.rows
     }
 
-    /// The input of this name with exactly `len` numbers.
-    pub(crate) fn input(&self, name: &str, len: usize) -> Result<&Data> {
-        let fail = |message| Error::Input { name: name.to_owned(), message };
-        let data = self.inputs.get(name).ok_or_else(|| fail("missing from the batch".to_owned()))?;
-        if data.len() != len {
-            return Err(fail(format!("expected {len} numbers, got {}", data.len())));
-        }
-        Ok(data)
-    }
-
-    /// Checks what every device relies on: sequences cover the token rows in order, outputs lie among them.
+    /// Checks what every device relies on: sequences cover token and key rows in order, outputs lie among them.
     pub(crate) fn validate(&self) -> Result<()> {
         let fail = |name: &str, message| Err(Error::Input { name: name.to_owned(), message });
-        let mut end = 0;
+        let (mut end, mut key_end) = (0, 0);
         for (i, seq) in self.sequences.iter().enumerate() {
-            if seq.rows.start != end || seq.rows.end < seq.rows.start {
-                return fail(
-                    "sequences",
-                    format!("sequence {i} has rows {:?}, expected them from {end}", seq.rows),
-                );
+            for (what, rows, end) in
+                [("rows", &seq.rows, &mut end), ("key rows", &seq.key_rows, &mut key_end)]
+            {
+                if rows.start != *end || rows.end < rows.start {
+                    let message = format!("sequence {i} has {what} {rows:?}, expected them from {end}");
+                    return fail("sequences", message);
+                }
+                *end = rows.end;
             }
-            end = seq.rows.end;
         }
-        if let Some(Data::U32(outputs)) = self.inputs.get("outputs")
-            && let Some(&row) = outputs.iter().find(|&&row| row as usize >= self.rows.tokens)
+        let outputs = self.inputs.get("outputs");
+        let rows = Rows {
+            tokens: end,
+            outputs: outputs.map_or(0, Data::len),
+            sequences: self.sequences.len(),
+            keys: key_end,
+        };
+        if rows != self.rows {
+            return fail(
+                "sequences",
+                format!("they have {rows:?}, but the batch was made with {:?}", self.rows),
+            );
+        }
+        if let Some(Data::U32(outputs)) = outputs
+            && let Some(&row) = outputs.iter().find(|&&row| row as usize >= rows.tokens)
         {
-            return fail("outputs", format!("row {row} of {} tokens", self.rows.tokens));
+            return fail("outputs", format!("row {row} of {} tokens", rows.tokens));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_that_does_not_add_up_is_an_error() {
+        let sequence =
+            |rows: Range<usize>, key_rows: Range<usize>| Sequence { rows, key_rows, ..Sequence::default() };
+        let check = |sequences: &[(Range<usize>, Range<usize>)], expected: Option<&str>| {
+            let mut batch = Batch::new();
+            for (rows, key_rows) in sequences {
+                batch.push(sequence(rows.clone(), key_rows.clone()));
+            }
+            let error = batch.validate().err().map(|error| error.to_string());
+            assert_eq!(error.as_deref(), expected, "{sequences:?}");
+        };
+        check(&[], None);
+        check(&[(0..3, 0..0), (3..3, 0..2), (3..4, 2..2)], None);
+        check(&[(1..3, 0..0)], Some("input `sequences`: sequence 0 has rows 1..3, expected them from 0"));
+        check(
+            &[(0..3, 0..0), (2..5, 0..0)],
+            Some("input `sequences`: sequence 1 has rows 2..5, expected them from 3"),
+        );
+        check(
+            &[(0..3, 0..4), (3..4, 3..5)],
+            Some("input `sequences`: sequence 1 has key rows 3..5, expected them from 4"),
+        );
+        #[expect(clippy::reversed_empty_ranges, reason = "that is the mistake")]
+        check(
+            &[(0..3, 0..0), (3..2, 0..0)],
+            Some("input `sequences`: sequence 1 has rows 3..2, expected them from 3"),
+        );
+    }
+
+    #[test]
+    fn sequences_changed_behind_the_batchs_back_are_an_error() {
+        let mut batch = Batch::of_sequences(&[&[1, 2, 3]]);
+        batch.sequences[0].rows.end = 2;
+        assert!(batch.validate().is_err());
+        let mut batch = Batch::of_sequences(&[&[1, 2, 3]]);
+        batch.set_outputs(vec![3]);
+        assert_eq!(batch.validate().unwrap_err().to_string(), "input `outputs`: row 3 of 3 tokens");
     }
 }

@@ -3,7 +3,7 @@
 use crate::batch::Batch;
 use crate::shape::Type;
 
-/// Arithmetic and memory traffic.
+/// Arithmetic and memory traffic. Every number counts 4 bytes: what a weight is stored as, only its device knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
     /// Floating-point (or integer) operations; a multiply-add counts two.
@@ -18,6 +18,12 @@ impl Cost {
         let count = |ty: &Type| n_elements(ty, batch) as f64;
         let touched: f64 = inputs.iter().map(count).sum::<f64>() + count(output);
         Self { flops: flops_each * count(output), bytes: 4.0 * touched }
+    }
+
+    /// The cost of an operator that only moves numbers: what it writes is read once, beside these inputs.
+    pub(crate) fn copy(inputs: &[Type], output: &Type, batch: &Batch) -> Self {
+        let read: usize = inputs.iter().chain([output]).map(|ty| n_elements(ty, batch)).sum();
+        Self { flops: 0.0, bytes: 4.0 * (read + n_elements(output, batch)) as f64 }
     }
 }
 

@@ -6,47 +6,66 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::Result;
 use crate::graph::{Graph, Value};
-use crate::ops::Backward;
-use crate::shape::DType;
+use crate::ops::{Backward, Op};
+use crate::shape::{DType, Shape, Type};
+use crate::{Error, Result};
 
 impl Graph<'_> {
     /// The gradients of `loss` (one number) with respect to each of `wrt`, which are weights, inputs or any
-    /// values before the loss. A value that the loss does not depend on gets a gradient of zeros.
+    /// values before the loss; each has the shape of its value. A value that the loss does not depend on gets a
+    /// gradient of zeros.
     ///
     /// # Errors
-    /// [`Error::NoGradient`](crate::Error::NoGradient) if an operator in between has none.
+    /// [`Error::NoGradient`] if an operator in between has none; [`Error::ForeignValue`] and [`Error::Operator`] if
+    /// a value is of another graph or the loss is more than one number.
     pub fn backward(&mut self, loss: Value, wrt: &[Value]) -> Result<Vec<Value>> {
-        assert!(self.owns(loss) && wrt.iter().all(|&value| self.owns(value)), "values of another graph");
-        assert_eq!(self.ty(loss).shape.inner(), 1, "a loss is one number");
+        if let Some(index) = [loss].iter().chain(wrt).position(|&value| !self.owns(value)) {
+            return Err(Error::ForeignValue { op: "backward", path: String::new(), index });
+        }
+        let ty = self.ty(loss);
+        if ty != Type::f32(Shape::fixed(&[1])) {
+            return Err(
+                self.error("backward", format!("expected a loss (1), got {:?} {}", ty.dtype, ty.shape))
+            );
+        }
         let needed = self.leading_from(wrt, loss.index());
-        let seed = self.fill(1.0, self.ty(loss))?;
-        let mut grads: HashMap<usize, Value> = HashMap::from([(loss.index(), seed)]);
+        let mut grads: HashMap<usize, Value> = HashMap::from([(loss.index(), self.fill(1.0, ty)?)]);
         for index in (0..=loss.index()).rev() {
             let Some(&dy) = grads.get(&index) else { continue };
-            let inputs = self.nodes()[index].inputs.clone();
+            let node = &self.nodes()[index];
+            let (op, inputs, path) = (node.op.clone(), node.inputs.clone(), format!("grad.{}", node.path));
             let wanted: Vec<bool> = inputs.iter().map(|input| needed.contains(&input.index())).collect();
             if !wanted.contains(&true) {
                 continue;
             }
-            let op = self.nodes()[index].op.clone();
             let at = Backward { inputs: &inputs, output: self.value_at(index), dy, wanted: &wanted };
-            let input_grads = op.gradient(self, &at)?;
-            for ((input, grad), wanted) in inputs.iter().zip(input_grads).zip(wanted) {
-                let Some(grad) = grad.filter(|_| wanted) else { continue };
-                let sum = match grads.get(&input.index()) {
-                    Some(&earlier) => self.add(earlier, grad)?,
-                    None => grad,
-                };
-                grads.insert(input.index(), sum);
-            }
+            self.at(path, |g| g.spread_back(&op, &at, &mut grads))?;
         }
-        let of = |g: &mut Self, value: &Value| match grads.get(&value.index()) {
-            Some(&grad) => Ok(grad),
-            None => g.fill(0.0, g.ty(*value)),
-        };
-        wrt.iter().map(|value| of(self, value)).collect()
+        wrt.iter().map(|value| self.gradient_of(*value, &grads)).collect()
+    }
+
+    /// Adds what one node's rule gives to the gradients of its inputs.
+    fn spread_back(&mut self, op: &Op, at: &Backward, grads: &mut HashMap<usize, Value>) -> Result<()> {
+        let of_inputs = op.gradient(self, at)?;
+        for ((input, grad), &wanted) in at.inputs.iter().zip(of_inputs).zip(at.wanted) {
+            let Some(grad) = grad.filter(|_| wanted) else { continue };
+            let sum = match grads.get(&input.index()) {
+                Some(&earlier) => self.add(earlier, grad)?,
+                None => grad,
+            };
+            grads.insert(input.index(), sum);
+        }
+        Ok(())
+    }
+
+    fn gradient_of(&mut self, value: Value, grads: &HashMap<usize, Value>) -> Result<Value> {
+        let ty = self.ty(value);
+        match grads.get(&value.index()) {
+            Some(&grad) if self.ty(grad) == ty => Ok(grad),
+            Some(&grad) => self.reshape(grad, ty.shape),
+            None => self.fill(0.0, ty),
+        }
     }
 
     /// The nodes up to `end` that depend on one of `wrt`.

@@ -9,9 +9,9 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::ops::{Op, input::Input, weight::Weight};
-use crate::param::{Param, Params};
-use crate::shape::{Dim, Shape, Type};
+use crate::ops::{Op, Takes, input::Input, weight::Weight};
+use crate::param::{Param, ParamKind, Params};
+use crate::shape::{DType, Dim, Shape, Type};
 use crate::state::{State, StateSpec};
 use crate::{Error, Result};
 
@@ -119,7 +119,8 @@ impl<'p> Graph<'p> {
         built
     }
 
-    /// Names a value within the current path, so that it can be read and replaced while the graph runs.
+    /// Names a computed value within the current path, so that it can be read and replaced while the graph runs.
+    /// Naming an input or a weight has no effect: the caller has those already.
     pub fn name(&mut self, value: Value, name: &str) -> Value {
         let path = self.path.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join(".");
         self.nodes[value.index()].name = Some(path);
@@ -141,7 +142,9 @@ impl<'p> Graph<'p> {
 
     /// The run-time input of this name; the same value each time.
     pub fn input(&mut self, name: &'static str, ty: Type) -> Value {
-        self.once(format!("input {name}"), Op::Input(Input { name, ty }))
+        let value = self.once(format!("input {name}"), Op::Input(Input { name, ty }));
+        assert_eq!(self.ty(value), ty, "input `{name}` is asked for as two types");
+        value
     }
 
     /// (T) ids of the new tokens.
@@ -201,9 +204,52 @@ impl<'p> Graph<'p> {
             }
         }
         let types: Vec<Type> = inputs.iter().map(|&input| self.ty(input)).collect();
-        let ty = op.infer(&types).map_err(|message| self.error(op.name(), message))?;
+        let ty = self.infer(&op, inputs, &types).map_err(|message| self.error(op.name(), message))?;
         self.nodes.push(Node { op, inputs: inputs.to_vec(), ty, path: self.path.join("."), name: None });
         Ok(Value { graph: self.tag, index: self.nodes.len() as u32 - 1 })
+    }
+
+    /// The type of what `op` makes of these inputs, once it is sure that devices can run it.
+    fn infer(&self, op: &Op, inputs: &[Value], types: &[Type]) -> Result<Type, String> {
+        for (i, ty) in types.iter().enumerate() {
+            let is_appended = matches!(self.node(inputs[i]).op, Op::Append(_));
+            if ty.shape.dims().contains(&Dim::Fixed(0)) && !is_appended {
+                return Err(format!("input {i} is empty: {}", ty.shape));
+            }
+        }
+        let ty = op.infer(types)?;
+        for (i, &input) in inputs.iter().enumerate() {
+            self.check_taken(op.takes(i, types), input).map_err(|message| format!("input {i}: {message}"))?;
+        }
+        Ok(ty)
+    }
+
+    /// Checks that a value is what an operator takes there.
+    fn check_taken(&self, takes: Takes, input: Value) -> Result<(), String> {
+        let node = self.node(input);
+        let weight = match &node.op {
+            Op::Weight(weight) => Some(self.params.spec(weight.param)),
+            _ => None,
+        };
+        match (takes, weight) {
+            (Takes::Anything, _) => Ok(()),
+            (Takes::Weight(kinds), Some(spec)) if kinds.contains(&spec.kind) => Ok(()),
+            (Takes::Numbers, Some(spec)) if spec.kind == ParamKind::Vector => Ok(()),
+            (Takes::Numbers, None) if node.ty.dtype == DType::F32 => Ok(()),
+            (Takes::Ids { below }, None) if node.ty.dtype == DType::U32 => {
+                let types: Vec<Type> = node.inputs.iter().map(|&input| self.ty(input)).collect();
+                match (below, node.op.ids_below(&types)) {
+                    (Some(below), Some(of_node)) if of_node > below => {
+                        Err(format!("ids below {of_node} where {below} is the end"))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            (takes, Some(spec)) => {
+                Err(format!("expected {takes:?}, got weight `{}`, a {:?}", spec.name, spec.kind))
+            }
+            (takes, None) => Err(format!("expected {takes:?}, got {:?} {}", node.ty.dtype, node.ty.shape)),
+        }
     }
 
     pub(crate) fn node(&self, value: Value) -> &Node {
@@ -220,7 +266,7 @@ impl<'p> Graph<'p> {
         value.graph == self.tag
     }
 
-    fn error(&self, op: &'static str, message: String) -> Error {
+    pub(crate) fn error(&self, op: &'static str, message: String) -> Error {
         Error::Operator { op, path: self.path.join("."), message }
     }
 }

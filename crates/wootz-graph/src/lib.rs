@@ -18,6 +18,8 @@ mod param;
 mod plan;
 mod shape;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use batch::{Batch, Data, Rows, Sequence};
 pub use cost::Cost;
@@ -28,7 +30,8 @@ pub use draw::draw_svg;
 pub use error::{Error, Result};
 pub use graph::{Graph, Node, Value};
 pub use ops::activation::Activation;
-pub use ops::attend::{Attention, Kv};
+pub use ops::append::Kv;
+pub use ops::attend::Attention;
 pub use ops::pool::Pooling;
 pub use ops::rope::{RopeScale, RopeStyle, RopeTable};
 pub use ops::selective_scan::ScanInputs;

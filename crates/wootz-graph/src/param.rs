@@ -40,9 +40,9 @@ pub struct ParamSpec {
 }
 
 impl ParamSpec {
-    /// How many numbers it holds.
+    /// How many numbers it holds; `usize::MAX` if that is more than can be counted.
     pub fn n_elements(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |n, &size| n.saturating_mul(size))
     }
 }
 
@@ -89,6 +89,6 @@ impl Params {
 
     /// How many numbers all weights hold together.
     pub fn n_elements(&self) -> usize {
-        self.specs.iter().map(ParamSpec::n_elements).sum()
+        self.specs.iter().fold(0, |n, spec| n.saturating_add(spec.n_elements()))
     }
 }

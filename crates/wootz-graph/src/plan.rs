@@ -9,17 +9,22 @@
 //! - A step never writes where it reads.
 //! - Every offset is a multiple of 64 bytes.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::batch::{Batch, Rows};
 use crate::cost::Cost;
 use crate::graph::{Graph, Node, Value};
-use crate::ops::Op;
-use crate::param::Param;
+use crate::ops::{Op, Takes};
+use crate::param::{Param, ParamSpec};
 use crate::shape::Type;
 use crate::state::StateSpec;
 use crate::{Error, Result};
 
 /// Numbers of 4 bytes in 64 bytes.
 const ALIGN: usize = 16;
+/// No arena has more numbers: their bytes can still be counted.
+const MAX_WORDS: usize = isize::MAX as usize / 8;
 
 /// What a plan is made for.
 #[derive(Clone, Debug)]
@@ -35,10 +40,28 @@ pub struct Plan {
     pub(crate) steps: Vec<Step>,
     pub(crate) places: Vec<Place>,
     pub(crate) outputs: Vec<usize>,
+    /// For each step the named values that are there after it.
+    pub(crate) named: Vec<Vec<usize>>,
+    /// What it reads from a batch.
+    pub(crate) inputs: Vec<PlanInput>,
+    /// The weights that it reads.
+    pub(crate) weights: Vec<(Param, ParamSpec)>,
+    tag: u64,
     capacity: Rows,
     states: Vec<StateSpec>,
     words: usize,
 }
+
+/// A run-time input of a plan.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlanInput {
+    pub name: &'static str,
+    pub ty: Type,
+    /// Every id is below this.
+    pub below: Option<usize>,
+}
+
+static NEXT_TAG: AtomicU64 = AtomicU64::new(0);
 
 /// Where a node's value is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +97,9 @@ impl Step {
 
 impl Plan {
     /// Plans what `outputs` need.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if an output is of another graph, or more memory is needed than can be addressed.
     pub fn new(graph: &Graph, outputs: &[Value], options: &PlanOptions) -> Result<Self> {
         if outputs.iter().any(|&output| !graph.owns(output)) {
             return Err(Error::Mismatch("an output belongs to another graph".to_owned()));
@@ -82,17 +108,35 @@ impl Plan {
         let outputs: Vec<usize> = outputs.iter().map(|value| value.index()).collect();
         let needed = reachable(&nodes, &outputs);
         let steps = schedule(&nodes, &needed);
+        let too_large = || Error::Mismatch(format!("a plan for {:?} fits into no memory", options.capacity));
+        let words: Vec<usize> = nodes
+            .iter()
+            .map(|node| words(node, &options.capacity))
+            .collect::<Option<_>>()
+            .ok_or_else(too_large)?;
         let mut arena = Arena::default();
-        let places = place(&nodes, &outputs, &needed, &steps, &options.capacity, &mut arena);
+        let places = place(&nodes, &outputs, &needed, &steps, &words, &mut arena);
+        if arena.end > MAX_WORDS {
+            return Err(too_large());
+        }
         Ok(Self {
+            named: steps.iter().map(|step| named_after(&nodes, &needed, step)).collect(),
+            inputs: inputs(&nodes, &needed),
+            weights: weights(graph, &needed),
             nodes,
             steps,
             places,
             outputs,
+            tag: NEXT_TAG.fetch_add(1, Ordering::Relaxed),
             capacity: options.capacity,
             states: graph.states().to_vec(),
             words: arena.end,
         })
+    }
+
+    /// A number that no other plan of this process has.
+    pub(crate) fn tag(&self) -> u64 {
+        self.tag
     }
 
     /// The most rows that it can run.
@@ -137,7 +181,12 @@ impl Plan {
 
     /// The place of a value that is this node or another seen through a shape.
     pub(crate) fn place(&self, node: usize) -> Place {
-        self.places[root(&self.nodes, node)]
+        self.places[self.root(node)]
+    }
+
+    /// The node whose buffer this node's value is.
+    pub(crate) fn root(&self, node: usize) -> usize {
+        root(&self.nodes, node)
     }
 }
 
@@ -160,28 +209,77 @@ fn reachable(nodes: &[Node], outputs: &[usize]) -> Vec<bool> {
     needed
 }
 
-/// The needed nodes in order, linear layers over the same input drawn together at the first of them.
+/// Numbers of 4 bytes that a node's value takes at most; none if that cannot be counted.
+fn words(node: &Node, capacity: &Rows) -> Option<usize> {
+    let shape = node.ty.shape;
+    let rows = shape.rows().map_or(Some(1), |(axis, times)| capacity.of(axis).checked_mul(times))?;
+    let words = rows.checked_mul(shape.inner())?.checked_next_multiple_of(ALIGN)?;
+    (words <= MAX_WORDS).then_some(words)
+}
+
+fn named_after(nodes: &[Node], needed: &[bool], step: &Step) -> Vec<usize> {
+    let is_of = |&i: &usize| needed[i] && nodes[i].name.is_some() && step.nodes().contains(&root(nodes, i));
+    (0..nodes.len()).filter(is_of).collect()
+}
+
+/// The inputs that are read, with the tightest bound that any reader has for their ids.
+fn inputs(nodes: &[Node], needed: &[bool]) -> Vec<PlanInput> {
+    let mut inputs: Vec<(usize, PlanInput)> = Vec::new();
+    for (index, node) in nodes.iter().enumerate().filter(|(index, _)| needed[*index]) {
+        if let Op::Input(input) = &node.op {
+            inputs.push((index, PlanInput { name: input.name, ty: input.ty, below: None }));
+        }
+        let types: Vec<Type> = node.inputs.iter().map(|input| nodes[input.index()].ty).collect();
+        for (i, read) in node.inputs.iter().enumerate() {
+            let read = root(nodes, read.index());
+            if let Takes::Ids { below: Some(below) } = node.op.takes(i, &types)
+                && let Some((_, input)) = inputs.iter_mut().find(|(index, _)| *index == read)
+            {
+                input.below = Some(input.below.map_or(below, |earlier| earlier.min(below)));
+            }
+        }
+    }
+    inputs.into_iter().map(|(_, input)| input).collect()
+}
+
+fn weights(graph: &Graph, needed: &[bool]) -> Vec<(Param, ParamSpec)> {
+    let weight = |(node, needed): (&Node, &bool)| match &node.op {
+        Op::Weight(weight) if *needed => Some((weight.param, graph.params().spec(weight.param).clone())),
+        _ => None,
+    };
+    graph.nodes().iter().zip(needed).filter_map(weight).collect()
+}
+
+/// What linear layers must have in common to be one pass over the same rows: the rows and their width, and a part
+/// of the model, so that rows that many layers read do not bring all of those layers' outputs to life at once.
+fn linear_group(nodes: &[Node], index: usize) -> Option<(usize, usize, &str)> {
+    let node = &nodes[index];
+    let weights_are_leaves = || node.inputs[1..].iter().all(|w| matches!(nodes[w.index()].op, Op::Weight(_)));
+    if !matches!(node.op, Op::Linear(_)) || !weights_are_leaves() {
+        return None;
+    }
+    let width = nodes[node.inputs[0].index()].ty.shape.width();
+    let part = node.path.match_indices('.').nth(1).map_or(&node.path[..], |(end, _)| &node.path[..end]);
+    Some((root(nodes, node.inputs[0].index()), width, part))
+}
+
+/// The needed nodes in order, linear layers over the same rows drawn together at the first of them.
 fn schedule(nodes: &[Node], needed: &[bool]) -> Vec<Step> {
     let mut steps = Vec::new();
-    let mut done = vec![false; nodes.len()];
-    for index in 0..nodes.len() {
-        let node = &nodes[index];
-        let leaf = matches!(node.op, Op::Input(_) | Op::Weight(_));
-        if !needed[index] || done[index] || leaf || node.op.alias().is_some() {
+    let mut groups = HashMap::new();
+    for (index, node) in nodes.iter().enumerate() {
+        let is_leaf = matches!(node.op, Op::Input(_) | Op::Weight(_));
+        if !needed[index] || is_leaf || node.op.alias().is_some() {
             continue;
         }
-        let is_sibling = |other: &usize| {
-            let other = &nodes[*other];
-            let weighted = other.inputs.iter().skip(1).all(|w| matches!(nodes[w.index()].op, Op::Weight(_)));
-            let source = |node: &Node| root(nodes, node.inputs[0].index());
-            matches!(other.op, Op::Linear(_)) && weighted && source(other) == source(node)
-        };
-        if matches!(node.op, Op::Linear(_)) {
-            let group: Vec<usize> = (index..nodes.len()).filter(|&i| needed[i] && is_sibling(&i)).collect();
-            group.iter().for_each(|&member| done[member] = true);
-            steps.push(Step::Linears { nodes: group });
-        } else {
+        let Some(group) = linear_group(nodes, index) else {
             steps.push(Step::One { node: index });
+            continue;
+        };
+        let at = *groups.entry(group).or_insert(steps.len());
+        match steps.get_mut(at) {
+            Some(Step::Linears { nodes }) => nodes.push(index),
+            _ => steps.push(Step::Linears { nodes: vec![index] }),
         }
     }
     steps
@@ -193,7 +291,7 @@ fn place(
     outputs: &[usize],
     needed: &[bool],
     steps: &[Step],
-    capacity: &Rows,
+    words: &[usize],
     arena: &mut Arena,
 ) -> Vec<Place> {
     let mut places = vec![Place::Nowhere; nodes.len()];
@@ -212,16 +310,11 @@ fn place(
             _ => {}
         }
     }
-    let words = |index: usize| {
-        let shape = nodes[index].ty.shape;
-        let rows = shape.rows().map_or(1, |(axis, times)| capacity.of(axis) * times);
-        (rows * shape.inner()).next_multiple_of(ALIGN)
-    };
     let mut alive: Vec<(usize, usize)> = Vec::new(); // (node, words)
     for (at, step) in steps.iter().enumerate() {
         for &index in step.nodes() {
-            places[index] = Place::Arena(arena.take(words(index)));
-            alive.push((index, words(index)));
+            places[index] = Place::Arena(arena.take(words[index]));
+            alive.push((index, words[index]));
         }
         alive.retain(|&(index, words)| {
             let over = last_use[index] <= at;
@@ -263,7 +356,7 @@ impl Arena {
             }
             _ => self.end,
         };
-        self.end = offset + words;
+        self.end = offset.saturating_add(words);
         offset
     }
 

@@ -57,18 +57,17 @@ pub struct StateCapacity {
 }
 
 impl StateCapacity {
-    /// Bytes that these states will take.
+    /// Bytes that these states will take; `usize::MAX` if that is more than can be counted.
     pub fn bytes(&self, specs: &[StateSpec]) -> usize {
-        let number = self.kv_type.block_bytes();
-        specs
-            .iter()
-            .map(|spec| match spec.kind {
-                StateKind::Kv { n_kv_heads, d_k, d_v, v_in_k, .. } => {
-                    let width = n_kv_heads * if v_in_k { d_k } else { d_k + d_v };
-                    self.n_blocks * self.block_len * width * number
-                }
-                StateKind::Recurrent { len } => self.n_slots * len * 4,
-            })
-            .sum()
+        let product =
+            |factors: &[usize]| factors.iter().fold(1, |n: usize, &factor| n.saturating_mul(factor));
+        let of = |spec: &StateSpec| match spec.kind {
+            StateKind::Kv { n_kv_heads, d_k, d_v, v_in_k, .. } => {
+                let width = if v_in_k { d_k } else { d_k.saturating_add(d_v) };
+                product(&[self.n_blocks, self.block_len, n_kv_heads, width, self.kv_type.block_bytes()])
+            }
+            StateKind::Recurrent { len } => product(&[self.n_slots, len, 4]),
+        };
+        specs.iter().fold(0, |sum, spec| sum.saturating_add(of(spec)))
     }
 }

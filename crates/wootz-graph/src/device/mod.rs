@@ -5,11 +5,12 @@
 //!         [`Reference`](crate::Reference) operator by operator.
 
 pub(crate) mod cpu;
+mod door;
 pub(crate) mod reference;
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use wootz_kernels::TensorType;
 
@@ -34,7 +35,43 @@ pub type Source<'s> = dyn Fn(&ParamSpec) -> Result<HostTensor<'s>> + 's;
 
 /// The loaded weights of one model on one device. Cloning shares them.
 #[derive(Clone)]
-pub struct Weights(pub(crate) Arc<dyn Any + Send + Sync>);
+pub struct Weights(Arc<dyn Any + Send + Sync>);
+
+/// What [`Weights`] are: the declarations, and the numbers as one device keeps them.
+#[derive(Debug)]
+pub(crate) struct Loaded<T> {
+    specs: Vec<ParamSpec>,
+    numbers: RwLock<Vec<T>>,
+}
+
+impl<T: Send + Sync + 'static> Loaded<T> {
+    fn load(
+        params: &Params,
+        source: &Source,
+        keep: impl Fn(&ParamSpec, &HostTensor) -> T,
+    ) -> Result<Weights> {
+        let read = |spec: &ParamSpec| {
+            let tensor = source(spec)?;
+            check_tensor(spec, &tensor)?;
+            Ok(keep(spec, &tensor))
+        };
+        let numbers = params.specs().iter().map(read).collect::<Result<_>>()?;
+        Ok(Weights(Arc::new(Loaded { specs: params.specs().to_vec(), numbers: RwLock::new(numbers) })))
+    }
+
+    fn of(weights: &Weights) -> Result<Arc<Self>> {
+        let loaded = weights.0.clone().downcast::<Self>();
+        loaded.map_err(|_| Error::Mismatch("weights of another device".to_owned()))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Vec<T>> {
+        self.numbers.read().expect("lengths are checked before anything is written")
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<T>> {
+        self.numbers.write().expect("lengths are checked before anything is written")
+    }
+}
 
 /// Something that stores weights and runs plans.
 pub trait Device: Send + Sync {
@@ -45,6 +82,9 @@ pub trait Device: Send + Sync {
     fn load(&self, params: &Params, source: &Source) -> Result<Weights>;
 
     /// Something that runs plans over these weights, with states of its own.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the weights are another device's or `capacity` cannot be kept.
     fn executor(
         &self,
         weights: &Weights,
@@ -56,9 +96,14 @@ pub trait Device: Send + Sync {
 /// Runs plans over one model's weights. Keeps the states of the sequences and the arena of the plans.
 pub trait Executor: Send {
     /// Runs every step of `plan`. With `taps`, named values are shown after they were computed.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the plan was made over other weights or states or for fewer rows,
+    /// [`Error::Input`] if the batch lacks an input or has a wrong one: too long, ids that nothing stands behind,
+    /// blocks or slots that do not exist. Nothing has happened then.
     fn run(&mut self, plan: &Plan, batch: &Batch, taps: Option<&mut dyn Taps>) -> Result<()>;
 
-    /// Output number `index` of the plan that ran last: as many rows as the batch had.
+    /// Output number `index` of the plan that ran last: as many rows as the batch had. Ids come as numbers.
     fn output(&self, plan: &Plan, batch: &Batch, index: usize) -> Vec<f32>;
 
     /// Calls `read` with output number `index` of the plan that ran last, without a copy where the device has none
@@ -76,7 +121,10 @@ pub trait Executor: Send {
     /// Sets the recurrences of a slot; an empty slice sets them to zero, as a new sequence starts.
     fn set_slot(&mut self, slot: usize, numbers: &[f32]);
 
-    /// Replaces a weight's numbers; its shape stays.
+    /// Replaces a weight's numbers, from now on kept in f32; its shape stays.
+    ///
+    /// # Errors
+    /// [`Error::Weight`] if it has another number of them.
     fn set_weight(&mut self, param: Param, numbers: &[f32]) -> Result<()>;
 
     /// A weight's numbers.
@@ -85,21 +133,9 @@ pub trait Executor: Send {
 
 /// Reads and replaces named values while a plan runs.
 pub trait Taps {
-    /// Called after `name` was computed. What is left in `numbers` is what the model goes on with.
+    /// Called after `name` was computed, What is left in `numbers` is what the model goes on with; other names
+    /// that show the same value through another shape see it too. Ids come as numbers and cannot be replaced.
     fn tap(&mut self, name: &str, shape: &Shape, numbers: &mut [f32]);
-}
-
-/// Checks that a plan can run this batch.
-pub(crate) fn check_run(plan: &Plan, batch: &Batch) -> Result<()> {
-    batch.validate()?;
-    if !plan.capacity().covers(&batch.rows()) {
-        return Err(Error::Mismatch(format!(
-            "a plan for {:?} cannot run a batch of {:?}",
-            plan.capacity(),
-            batch.rows()
-        )));
-    }
-    Ok(())
 }
 
 /// Checks that a source gave as many bytes as the declaration asks for.
@@ -107,6 +143,9 @@ pub(crate) fn check_tensor(spec: &ParamSpec, tensor: &HostTensor) -> Result<()> 
     let fail = |message| Error::Weight { name: spec.name.clone(), message };
     let width = spec.shape.last().copied().unwrap_or(1);
     let rows = spec.n_elements() / width.max(1);
+    if spec.shape.contains(&0) {
+        return Err(fail(format!("a weight of {:?} has no numbers", spec.shape)));
+    }
     let expected = tensor.ty.row_bytes(width).and_then(|bytes| bytes.checked_mul(rows));
     match expected {
         None => Err(fail(format!("rows of {width} numbers are no whole number of `{}` blocks", tensor.ty))),

@@ -3,22 +3,21 @@
 //! Where:  tests hold the other devices against it; gradients are checked on it by finite differences.
 //! Idea:   nothing here is clever. Ids are f64 as well, and states are flat arrays of positions.
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
+use crate::Result;
 use crate::batch::{Batch, Data, Sequence};
 use crate::cost::n_elements;
-use crate::device::{Device, Executor, HostTensor, Source, Taps, Weights, check_run, check_tensor};
+use crate::device::door::Door;
+use crate::device::{Device, Executor, HostTensor, Loaded, Source, Taps, Weights};
 use crate::param::{Param, ParamSpec, Params};
-use crate::plan::{Place, Plan, Step};
-use crate::shape::Type;
+use crate::plan::{Place, Plan};
+use crate::shape::{DType, Type};
 use crate::state::{State, StateCapacity, StateKind, StateSpec};
-use crate::{Error, Result};
 
 /// The f64 device.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reference;
-
-type Numbers = RwLock<Vec<Vec<f64>>>;
 
 impl Device for Reference {
     fn name(&self) -> &'static str {
@@ -26,15 +25,11 @@ impl Device for Reference {
     }
 
     fn load(&self, params: &Params, source: &Source) -> Result<Weights> {
-        let read = |spec: &ParamSpec| -> Result<Vec<f64>> {
-            let tensor: HostTensor = source(spec)?;
-            check_tensor(spec, &tensor)?;
+        Loaded::load(params, source, |spec: &ParamSpec, tensor: &HostTensor| {
             let mut numbers = vec![0.0; spec.n_elements()];
             wootz_kernels::dequantize(tensor.ty, &tensor.bytes, &mut numbers);
-            Ok(numbers.into_iter().map(f64::from).collect())
-        };
-        let numbers: Vec<Vec<f64>> = params.specs().iter().map(read).collect::<Result<_>>()?;
-        Ok(Weights(Arc::new(RwLock::new(numbers))))
+            numbers.into_iter().map(f64::from).collect::<Vec<f64>>()
+        })
     }
 
     fn executor(
@@ -49,15 +44,17 @@ impl Device for Reference {
 
 /// Runs plans in f64 and keeps every value.
 pub(crate) struct ReferenceExecutor {
-    weights: Arc<Numbers>,
+    weights: Arc<Loaded<Vec<f64>>>,
     states: Vec<RefState>,
+    door: Door,
+    /// By node; a value seen through another shape is its root's.
     values: Vec<Vec<f64>>,
 }
 
 /// One state in f64.
 pub(crate) enum RefState {
     /// Keys and values by slot: block · `block_len` + offset.
-    Kv { keys: Vec<f64>, values: Vec<f64>, block_len: usize, v_in_k: bool },
+    Kv { keys: Vec<f64>, values: Vec<f64>, n_blocks: usize, block_len: usize, v_in_k: bool },
     /// Recurrences by slot.
     Recurrent { numbers: Vec<f64>, len: usize },
 }
@@ -71,6 +68,7 @@ impl RefState {
                 RefState::Kv {
                     keys: vec![0.0; positions * n_kv_heads * d_k],
                     values: vec![0.0; positions * n_kv_heads * d_v],
+                    n_blocks: capacity.n_blocks,
                     block_len: capacity.block_len,
                     v_in_k,
                 }
@@ -84,34 +82,34 @@ impl RefState {
 
 impl ReferenceExecutor {
     pub(crate) fn new(weights: &Weights, states: &[StateSpec], capacity: StateCapacity) -> Result<Self> {
-        let weights = weights.0.clone().downcast::<Numbers>();
-        let weights = weights.map_err(|_| Error::Mismatch("weights of another device".to_owned()))?;
+        let weights = Loaded::of(weights)?;
+        let door = Door::new(&weights.specs, states, capacity)?;
         let states = states.iter().map(|spec| RefState::new(spec, &capacity)).collect();
-        Ok(Self { weights, states, values: Vec::new() })
+        Ok(Self { weights, states, door, values: Vec::new() })
     }
 
     /// A value of the plan that ran last, in f64.
     #[cfg(test)]
     pub(crate) fn output_f64(&self, plan: &Plan, index: usize) -> &[f64] {
-        &self.values[plan.outputs[index]]
+        &self.values[plan.root(plan.outputs[index])]
     }
 
     /// Changes one number of a weight, as finite differences do.
     #[cfg(test)]
     pub(crate) fn nudge(&mut self, param: Param, at: usize, by: f64) {
-        self.weights.write().expect("no run panicked")[param.index()][at] += by;
+        self.weights.write()[param.index()][at] += by;
     }
 
     fn step(&mut self, plan: &Plan, batch: &Batch, index: usize) {
         let node = &plan.nodes[index];
-        let weights = self.weights.read().expect("no run panicked");
+        let weights = self.weights.read();
         let types: Vec<Type> = node.inputs.iter().map(|input| plan.nodes[input.index()].ty).collect();
         let inputs: Vec<&[f64]> = node
             .inputs
             .iter()
-            .map(|input| match plan.places[input.index()] {
+            .map(|input| match plan.place(input.index()) {
                 Place::Weight(param) => &weights[param.index()][..],
-                _ => &self.values[input.index()][..],
+                _ => &self.values[plan.root(input.index())][..],
             })
             .collect();
         let mut out = vec![0.0; n_elements(&node.ty, batch)];
@@ -129,50 +127,39 @@ impl ReferenceExecutor {
 
 impl Executor for ReferenceExecutor {
     fn run(&mut self, plan: &Plan, batch: &Batch, mut taps: Option<&mut dyn Taps>) -> Result<()> {
-        check_run(plan, batch)?;
+        self.door.check_run(plan, batch)?;
         self.values = vec![Vec::new(); plan.nodes.len()];
-        for (index, node) in plan.nodes.iter().enumerate() {
-            if let Place::Input(name) = plan.places[index] {
-                self.values[index] = match batch.input(name, n_elements(&node.ty, batch))? {
+        for (value, place) in self.values.iter_mut().zip(&plan.places) {
+            if let Place::Input(name) = place {
+                *value = match &batch.inputs[name] {
                     Data::F32(numbers) => numbers.iter().map(|&x| f64::from(x)).collect(),
                     Data::U32(ids) => ids.iter().map(|&id| f64::from(id)).collect(),
                 };
             }
         }
-        // In order of nodes, which is a valid order too, so that values seen through a shape exist as well.
-        let mut computed: Vec<usize> = plan.steps.iter().flat_map(Step::nodes).copied().collect();
-        computed.extend((0..plan.nodes.len()).filter(|&i| plan.nodes[i].op.alias().is_some()));
-        computed.sort_unstable();
-        for index in computed {
-            self.step(plan, batch, index);
-            if let (Some(taps), Some(name)) = (taps.as_deref_mut(), &plan.nodes[index].name) {
-                let mut shown: Vec<f32> = self.values[index].iter().map(|&x| x as f32).collect();
-                let before = shown.clone();
-                taps.tap(name, &plan.nodes[index].ty.shape, &mut shown);
-                for ((value, after), before) in self.values[index].iter_mut().zip(shown).zip(before) {
-                    if after != before {
-                        *value = f64::from(after);
-                    }
-                }
+        for (step, named) in plan.steps.iter().zip(&plan.named) {
+            step.nodes().iter().for_each(|&node| self.step(plan, batch, node));
+            if let Some(taps) = taps.as_deref_mut() {
+                named.iter().for_each(|&node| tap(taps, plan, &mut self.values[plan.root(node)], node));
             }
         }
         Ok(())
     }
 
     fn output(&self, plan: &Plan, _batch: &Batch, index: usize) -> Vec<f32> {
-        self.values[plan.outputs[index]].iter().map(|&x| x as f32).collect()
+        match plan.place(plan.outputs[index]) {
+            Place::Weight(param) => self.weight(param),
+            _ => self.values[plan.root(plan.outputs[index])].iter().map(|&x| x as f32).collect(),
+        }
     }
 
     fn copy_block(&mut self, from: u32, to: u32) {
-        let copy = |numbers: &mut Vec<f64>, n_blocks: usize| {
-            let len = numbers.len() / n_blocks;
-            numbers.copy_within(from as usize * len..(from as usize + 1) * len, to as usize * len);
-        };
         for state in &mut self.states {
-            if let RefState::Kv { keys, values, block_len, .. } = state {
-                let n_blocks = (keys.len() / *block_len).max(1);
-                copy(keys, n_blocks);
-                copy(values, n_blocks);
+            if let RefState::Kv { keys, values, n_blocks, .. } = state {
+                for numbers in [keys, values] {
+                    let len = numbers.len() / *n_blocks;
+                    numbers.copy_within(from as usize * len..(from as usize + 1) * len, to as usize * len);
+                }
             }
         }
     }
@@ -199,14 +186,29 @@ impl Executor for ReferenceExecutor {
     }
 
     fn set_weight(&mut self, param: Param, numbers: &[f32]) -> Result<()> {
-        let mut weights = self.weights.write().expect("no run panicked");
-        assert_eq!(weights[param.index()].len(), numbers.len(), "a weight keeps its shape");
-        weights[param.index()] = numbers.iter().map(|&x| f64::from(x)).collect();
+        self.door.check_weight(param, numbers.len())?;
+        self.weights.write()[param.index()] = numbers.iter().map(|&x| f64::from(x)).collect();
         Ok(())
     }
 
     fn weight(&self, param: Param) -> Vec<f32> {
-        self.weights.read().expect("no run panicked")[param.index()].iter().map(|&x| x as f32).collect()
+        self.weights.read()[param.index()].iter().map(|&x| x as f32).collect()
+    }
+}
+
+/// Shows a named value in f32 and takes back what was changed, so that looking alone changes nothing.
+fn tap(taps: &mut dyn Taps, plan: &Plan, value: &mut [f64], index: usize) {
+    let node = &plan.nodes[index];
+    let Some(name) = &node.name else { return };
+    let mut shown: Vec<f32> = value.iter().map(|&x| x as f32).collect();
+    taps.tap(name, &node.ty.shape, &mut shown);
+    if node.ty.dtype == DType::U32 {
+        return;
+    }
+    for (value, shown) in value.iter_mut().zip(shown) {
+        if shown.to_bits() != (*value as f32).to_bits() {
+            *value = f64::from(shown);
+        }
     }
 }
 

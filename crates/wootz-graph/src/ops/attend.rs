@@ -1,24 +1,27 @@
 //! Attention over ragged rows, with or without a state that keeps keys and values between steps.
 //!
-//! Where:  the middle of every transformer layer.
-//! Idea:   queries see keys of their own sequence only. With a state, the new keys are appended first and all
-//!         are read from it; without one (training, encoders) they are rows of the same batch.
+//! Where:  the middle of every transformer layer, behind [`append`](Graph::append).
+//! Idea:   queries see keys of their own sequence only. Keys come from a state, or are rows of the same batch: of
+//!         the token axis (training, encoders) or of the key axis (cross-attention).
 //! Source: Vaswani et al. 2017; grouped queries: Ainslie et al. 2023; ALiBi: Press et al. 2022; the online
 //!         soft-max and its backward pass: Dao 2023, arXiv:2307.08691 (kernels).
 
+use std::ops::Range;
+
 use wootz_kernels::{
-    AttendForward, AttendGrads, AttendSeq, AttendSpec, DenseSeq, Slot, Visible, attend_dense_backward,
+    AttendForward, AttendGrads, AttendSeq, AttendSpec, DenseSeq, Visible, attend_dense_backward,
 };
 
+use crate::{Error, Result};
 use crate::batch::{Batch, Sequence};
 use crate::cost::Cost;
 use crate::device::cpu::CpuRun;
 use crate::device::reference::{RefRun, RefState};
 use crate::graph::{Graph, Value};
-use crate::ops::{Backward, Operator};
-use crate::shape::{Shape, Type};
-use crate::state::State;
-use crate::Result;
+use crate::ops::append::{Kv, place};
+use crate::ops::{Backward, Operator, Takes};
+use crate::shape::{Axis, Dim, Type};
+use crate::state::{State, StateKind};
 
 /// What an attention layer computes.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +53,20 @@ impl Attention {
         within(i.saturating_sub(j), self.back) && within(j.saturating_sub(i), self.ahead)
     }
 
+    /// What is wrong with it, apart from its inputs.
+    fn check(&self) -> Result<(), String> {
+        let Attention { n_heads, n_kv_heads, d_k, d_v, .. } = *self;
+        if [n_heads, n_kv_heads, d_k, d_v].contains(&0) || !n_heads.is_multiple_of(n_kv_heads) {
+            return Err(format!("{n_heads} heads over {n_kv_heads}, of {d_k} and {d_v} numbers"));
+        }
+        match &self.alibi_slopes {
+            Some(slopes) if slopes.len() != n_heads => {
+                Err(format!("expected {n_heads} slopes, got {}", slopes.len()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn kernel_spec(&self) -> AttendSpec<'_> {
         AttendSpec {
             n_heads: self.n_heads,
@@ -64,35 +81,14 @@ impl Attention {
         }
     }
 
-    /// Pairs of query and key that see each other in this batch.
-    fn n_pairs(&self, batch: &Batch, stateful: bool) -> usize {
-        let pairs = |seq: &Sequence| {
-            let (first, n) = if stateful { (seq.first_position, seq.rows.len()) } else { (0, seq.rows.len()) };
-            let n_keys = if stateful { first + n } else { seq.key_rows.len() };
-            let visible = |i: usize| {
-                let end = self.ahead.map_or(n_keys, |ahead| n_keys.min(i + ahead + 1));
-                end - self.back.map_or(0, |back| i.saturating_sub(back)).min(end)
-            };
-            (first..first + n).map(visible).sum::<usize>()
+    /// Pairs of query and key that see each other.
+    fn n_pairs(&self, first: usize, n_queries: usize, n_keys: usize) -> usize {
+        let visible = |i: usize| {
+            let end = self.ahead.map_or(n_keys, |ahead| n_keys.min(i.saturating_add(ahead).saturating_add(1)));
+            end - self.back.map_or(0, |back| i.saturating_sub(back)).min(end)
         };
-        batch.sequences.iter().map(pairs).sum()
+        (first..first + n_queries).map(visible).sum()
     }
-}
-
-/// Keys and values to attend to.
-#[derive(Clone, Copy, Debug)]
-pub struct Kv {
-    /// Keys as rows, or the node that appended them.
-    k: Value,
-    /// Values as rows; none when a state holds them.
-    v: Option<Value>,
-    state: Option<State>,
-}
-
-/// Writes the new rows' keys and values into a state.
-#[derive(Clone, Debug)]
-pub(crate) struct Append {
-    state: State,
 }
 
 /// `y[i, h] = Σⱼ softmaxⱼ(scale·q[i, h]·k[j, h·K/H])·v[j, h·K/H]`.
@@ -109,77 +105,19 @@ pub(crate) struct AttendGrad {
 }
 
 impl Graph<'_> {
-    /// Appends `k` (T, K·Dk) and `v` (T, K·Dv) to a state; without one they pass through.
-    pub fn append(&mut self, state: Option<State>, k: Value, v: Value) -> Result<Kv> {
-        let Some(state) = state else { return Ok(Kv { k, v: Some(v), state: None }) };
-        let appended = self.push(Append { state }.into(), &[k, v])?;
-        Ok(Kv { k: appended, v: None, state: Some(state) })
-    }
-
-    /// Appends `k` (T, K·Dk) whose first numbers are the values as well (MLA's latent).
-    pub fn append_latent(&mut self, state: Option<State>, k: Value, d_v: usize) -> Result<Kv> {
-        let Some(state) = state else {
-            let v = self.columns(k, 0, d_v)?;
-            return Ok(Kv { k, v: Some(v), state: None });
-        };
-        let appended = self.push(Append { state }.into(), &[k])?;
-        Ok(Kv { k: appended, v: None, state: Some(state) })
-    }
-
     /// Attention of `q` (T, H·Dk) over `kv` → (T, H·Dv).
     pub fn attend(&mut self, q: Value, kv: Kv, spec: Attention) -> Result<Value> {
+        if let Some(state) = kv.state {
+            let kind = self.state_kind("attend", state)?;
+            let fits = matches!(kind, StateKind::Kv { n_kv_heads, d_k, d_v, .. }
+                if (n_kv_heads, d_k, d_v) == (spec.n_kv_heads, spec.d_k, spec.d_v));
+            if !fits {
+                return Err(self.error("attend", format!("{spec:?} does not fit the state {kind:?}")));
+            }
+        }
         let inputs: Vec<Value> = [Some(q), Some(kv.k), kv.v].into_iter().flatten().collect();
         self.push(Attend { spec, state: kv.state }.into(), &inputs)
     }
-}
-
-impl Operator for Append {
-    fn name(&self) -> &'static str {
-        "append"
-    }
-
-    fn infer(&self, _inputs: &[Type]) -> Result<Type, String> {
-        Ok(Type::f32(Shape::fixed(&[0])))
-    }
-
-    fn reference(&self, run: &mut RefRun) {
-        let (k, d_k) = (run.input(0), run.types[0].shape.inner());
-        let v = (run.n_inputs() == 2).then(|| (run.input(1), run.types[1].shape.inner()));
-        let batch = run.batch;
-        let RefState::Kv { keys, values, block_len, .. } = run.state(self.state) else {
-            panic!("`append` writes a state of keys and values");
-        };
-        for seq in &batch.sequences {
-            for (i, t) in seq.rows.clone().enumerate() {
-                let at = slot(seq, seq.first_position + i, *block_len);
-                keys[at * d_k..][..d_k].copy_from_slice(&k[t * d_k..][..d_k]);
-                if let Some((v, d_v)) = v {
-                    values[at * d_v..][..d_v].copy_from_slice(&v[t * d_v..][..d_v]);
-                }
-            }
-        }
-    }
-
-    fn cpu(&self, run: &mut CpuRun) {
-        let (k, v) = (run.f32(0), if run.n_inputs() == 2 { run.f32(1) } else { &[] });
-        let batch = run.batch;
-        let store = run.kv_state(self.state);
-        let block_len = store.block_len();
-        let slots: Vec<Slot> = batch
-            .sequences
-            .iter()
-            .flat_map(|seq| {
-                (seq.first_position..seq.first_position + seq.rows.len())
-                    .map(|p| Slot { block: seq.block_table[p / block_len], offset: (p % block_len) as u32 })
-            })
-            .collect();
-        store.append(k, v, &slots);
-    }
-}
-
-/// Where position `p` of a sequence lies in a state of blocks.
-fn slot(seq: &Sequence, p: usize, block_len: usize) -> usize {
-    seq.block_table[p / block_len] as usize * block_len + p % block_len
 }
 
 impl Operator for Attend {
@@ -188,8 +126,9 @@ impl Operator for Attend {
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
+        self.spec.check()?;
         let Attention { n_heads, n_kv_heads, d_k, d_v, .. } = self.spec;
-        if inputs[0].shape.inner() != n_heads * d_k {
+        if inputs[0].shape.rows() != Some((Axis::Tokens, 1)) || inputs[0].shape.inner() != n_heads * d_k {
             return Err(format!("expected queries (T, {n_heads}·{d_k}), got {}", inputs[0].shape));
         }
         if let [_, k, v] = inputs
@@ -200,26 +139,41 @@ impl Operator for Attend {
                 k.shape, v.shape
             ));
         }
-        let (axis, times) = inputs[0].shape.rows().ok_or("queries have no rows")?;
-        Ok(Type::f32((crate::Dim::Rows(axis, times), n_heads * d_v)))
-    }
-
-    fn cost(&self, _inputs: &[Type], _output: &Type, batch: &Batch) -> Cost {
-        let Attention { n_heads, n_kv_heads, d_k, d_v, .. } = self.spec;
-        let pairs = self.spec.n_pairs(batch, self.state.is_some()) as f64;
-        let n_keys: usize = batch
-            .sequences
-            .iter()
-            .map(|seq| if self.state.is_some() { seq.first_position + seq.rows.len() } else { seq.key_rows.len() })
-            .sum();
-        let rows = batch.rows().tokens;
-        Cost {
-            flops: 2.0 * pairs * (n_heads * (d_k + d_v)) as f64,
-            bytes: (2 * n_keys * n_kv_heads * (d_k + d_v) + 4 * rows * n_heads * (d_k + d_v)) as f64,
+        if let [_, k, v] = inputs
+            && (k.shape.rows() != v.shape.rows()
+                || !matches!(k.shape.rows(), Some((Axis::Tokens | Axis::Keys, 1))))
+        {
+            return Err(format!("expected a row for each token or key, got {} and {}", k.shape, v.shape));
         }
+        Ok(Type::f32((Dim::Rows(Axis::Tokens, 1), n_heads * d_v)))
     }
 
+    /// Behind the queries stand keys and values, or what [`append`](Graph::append) left.
+    fn takes(&self, input: usize, _inputs: &[Type]) -> Takes {
+        if self.state.is_some() && input == 1 { Takes::Anything } else { Takes::Numbers }
+    }
+
+    fn cost(&self, inputs: &[Type], _output: &Type, batch: &Batch) -> Cost {
+        let Attention { n_heads, n_kv_heads, d_k, d_v, .. } = self.spec;
+        let (mut n_pairs, mut n_keys) = (0, 0);
+        for seq in &batch.sequences {
+            let (first, keys) = match self.state {
+                Some(_) => (seq.first_position, seq.first_position + seq.rows.len()),
+                None => (0, key_rows(seq, &inputs[1]).len()),
+            };
+            n_pairs += self.spec.n_pairs(first, seq.rows.len(), keys);
+            n_keys += keys;
+        }
+        let n_numbers = (n_keys * n_kv_heads + batch.rows().tokens * n_heads) * (d_k + d_v);
+        Cost { flops: (2 * n_pairs * n_heads * (d_k + d_v)) as f64, bytes: 4.0 * n_numbers as f64 }
+    }
+
+    /// Without a state, and where keys are rows of the same tokens.
     fn gradient(&self, g: &mut Graph, at: &Backward) -> Result<Vec<Option<Value>>> {
+        if self.state.is_some() || g.ty(at.inputs[1]).shape.rows() != g.ty(at.inputs[0]).shape.rows() {
+            let path = g.node(at.output).path.clone();
+            return Err(Error::NoGradient { op: self.name(), path });
+        }
         let Attention { n_heads, n_kv_heads, d_k, d_v, .. } = self.spec;
         let inputs = [&[at.dy, at.output], at.inputs].concat();
         let all = g.push(AttendGrad { spec: self.spec.clone() }.into(), &inputs)?;
@@ -236,40 +190,38 @@ impl Operator for Attend {
     }
 
     fn reference(&self, run: &mut RefRun) {
-        let spec = &self.spec;
-        let q = run.input(0);
-        let dense = (run.n_inputs() == 3).then(|| (run.input(1), run.input(2)));
-        let batch = run.batch;
+        let (spec, q, batch, types) = (&self.spec, run.input(0), run.batch, run.types);
+        let Attention { n_heads, n_kv_heads, d_k, d_v, .. } = *spec;
         let mut out = vec![0.0; run.out.len()];
-        {
-            let (keys, values, block_len) = match (dense, self.state) {
-                (Some((k, v)), _) => (k, v, 0),
-                (None, Some(state)) => match run.state(state) {
-                    RefState::Kv { keys, values, block_len, v_in_k } => {
-                        (&keys[..], if *v_in_k { &keys[..] } else { &values[..] }, *block_len)
-                    }
-                    RefState::Recurrent { .. } => panic!("`attend` reads a state of keys and values"),
-                },
-                (None, None) => unreachable!("dense attention has three inputs"),
+        let (keys, values, block_len) = match self.state {
+            None => (run.input(1), run.input(2), None),
+            Some(state) => match run.state(state) {
+                RefState::Kv { keys, values, block_len, v_in_k, .. } => {
+                    (&keys[..], if *v_in_k { &keys[..] } else { &values[..] }, Some(*block_len))
+                }
+                RefState::Recurrent { .. } => panic!("checked when the node was added"),
+            },
+        };
+        // Values that are the first numbers of keys stand as far apart as keys do.
+        let v_stride = if std::ptr::eq(keys, values) { d_k } else { d_v };
+        for seq in &batch.sequences {
+            let (first, n_keys) = match block_len {
+                Some(_) => (seq.first_position, seq.first_position + seq.rows.len()),
+                None => (0, key_rows(seq, &types[1]).len()),
             };
-            let v_stride = values.len() / (keys.len() / (spec.n_kv_heads * spec.d_k)).max(1);
-            for seq in &batch.sequences {
-                let first = if dense.is_some() { 0 } else { seq.first_position };
-                let n_keys = if dense.is_some() { seq.key_rows.len() } else { first + seq.rows.len() };
-                let row = |j: usize| {
-                    if dense.is_some() { seq.key_rows.start + j } else { slot(seq, j, block_len) }
-                };
-                for (i, t) in seq.rows.clone().enumerate() {
-                    for h in 0..spec.n_heads {
-                        let kv_head = h * spec.n_kv_heads / spec.n_heads;
-                        let q = &q[(t * spec.n_heads + h) * spec.d_k..][..spec.d_k];
-                        let y = &mut out[(t * spec.n_heads + h) * spec.d_v..][..spec.d_v];
-                        let key = |j| &keys[(row(j) * spec.n_kv_heads + kv_head) * spec.d_k..][..spec.d_k];
-                        let weights = probabilities(spec, q, h, first + i, n_keys, key);
-                        for (j, p) in weights {
-                            let v = &values[row(j) * v_stride + kv_head * spec.d_v..][..spec.d_v];
-                            y.iter_mut().zip(v).for_each(|(y, v)| *y += p * v);
-                        }
+            let row = |j: usize| match block_len {
+                Some(block_len) => place(seq, j, block_len),
+                None => key_rows(seq, &types[1]).start + j,
+            };
+            for (i, t) in seq.rows.clone().enumerate() {
+                for h in 0..n_heads {
+                    let kv_head = h * n_kv_heads / n_heads;
+                    let q = &q[(t * n_heads + h) * d_k..][..d_k];
+                    let y = &mut out[(t * n_heads + h) * d_v..][..d_v];
+                    let key = |j| &keys[(row(j) * n_kv_heads + kv_head) * d_k..][..d_k];
+                    for (j, p) in probabilities(spec, q, h, first + i, n_keys, key) {
+                        let v = &values[(row(j) * n_kv_heads + kv_head) * v_stride..][..d_v];
+                        y.iter_mut().zip(v).for_each(|(y, v)| *y += p * v);
                     }
                 }
             }
@@ -281,7 +233,7 @@ impl Operator for Attend {
         let (isa, pool, batch, q) = (run.isa, run.pool, run.batch, run.f32(0));
         let spec = self.spec.kernel_spec();
         let Some(state) = self.state else {
-            let seqs = dense_sequences(batch);
+            let seqs = dense_sequences(batch, &run.types[1]);
             let (k, v) = (run.f32(1), run.f32(2));
             wootz_kernels::attend_dense(isa, pool, &spec, q, k, v, &seqs, run.out);
             return;
@@ -301,10 +253,18 @@ impl Operator for Attend {
     }
 }
 
-fn dense_sequences(batch: &Batch) -> Vec<DenseSeq> {
+/// Where a sequence's keys are, by the axis that they are rows of.
+fn key_rows(seq: &Sequence, keys: &Type) -> Range<usize> {
+    match keys.shape.rows() {
+        Some((Axis::Keys, _)) => seq.key_rows.clone(),
+        _ => seq.rows.clone(),
+    }
+}
+
+fn dense_sequences(batch: &Batch, keys: &Type) -> Vec<DenseSeq> {
     let dense = |seq: &Sequence| DenseSeq {
         q_rows: seq.rows.clone(),
-        kv_rows: seq.key_rows.clone(),
+        kv_rows: key_rows(seq, keys),
         first_position: 0,
     };
     batch.sequences.iter().map(dense).collect()
@@ -342,13 +302,9 @@ impl Operator for AttendGrad {
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
-        let [_dy, _y, q, k, v] = inputs else { return Err("a state has no gradient".to_owned()) };
-        if k.shape.rows() != q.shape.rows() {
-            return Err(format!("queries {} and keys {} have other rows", q.shape, k.shape));
-        }
-        let (axis, times) = q.shape.rows().ok_or("queries have no rows")?;
+        let [_dy, _y, q, k, v] = inputs else { return Err("expected 5 inputs".to_owned()) };
         let width = q.shape.inner() + k.shape.inner() + v.shape.inner();
-        Ok(Type::f32((crate::Dim::Rows(axis, times), width)))
+        Ok(Type::f32((Dim::Rows(Axis::Tokens, 1), width)))
     }
 
     fn reference(&self, run: &mut RefRun) {
@@ -364,10 +320,10 @@ impl Operator for AttendGrad {
                     let kv_head = h * n_kv_heads / n_heads;
                     let q = &q[(t * n_heads + h) * d_k..][..d_k];
                     let (dy, y) = (&dy[(t * n_heads + h) * d_v..][..d_v], &y[(t * n_heads + h) * d_v..][..d_v]);
-                    let key = |j: usize| &k[((seq.key_rows.start + j) * n_kv_heads + kv_head) * d_k..][..d_k];
+                    let key = |j: usize| &k[((seq.rows.start + j) * n_kv_heads + kv_head) * d_k..][..d_k];
                     let delta: f64 = dy.iter().zip(y).map(|(dy, y)| dy * y).sum();
-                    for (j, p) in probabilities(spec, q, h, i, seq.key_rows.len(), key) {
-                        let row = seq.key_rows.start + j;
+                    for (j, p) in probabilities(spec, q, h, i, seq.rows.len(), key) {
+                        let row = seq.rows.start + j;
                         let v = &v[(row * n_kv_heads + kv_head) * d_v..][..d_v];
                         let dp: f64 = dy.iter().zip(v).map(|(dy, v)| dy * v).sum();
                         let mut ds = p * (dp - delta) * f64::from(spec.scale);
@@ -375,13 +331,12 @@ impl Operator for AttendGrad {
                             let raw: f64 = q.iter().zip(key(j)).map(|(q, k)| q * k).sum();
                             ds *= 1.0 - (raw * f64::from(spec.scale) / f64::from(cap)).tanh().powi(2);
                         }
-                        for c in 0..d_k {
-                            run.out[t * width + h * d_k + c] += ds * key(j)[c];
-                            run.out[row * width + q_width + kv_head * d_k + c] += ds * q[c];
-                        }
-                        for c in 0..d_v {
-                            run.out[row * width + q_width + k_width + kv_head * d_v + c] += p * dy[c];
-                        }
+                        let mut add = |at: usize, factor: f64, x: &[f64]| {
+                            run.out[at..].iter_mut().zip(x).for_each(|(sum, x)| *sum += factor * x);
+                        };
+                        add(t * width + h * d_k, ds, key(j));
+                        add(row * width + q_width + kv_head * d_k, ds, q);
+                        add(row * width + q_width + k_width + kv_head * d_v, p, dy);
                     }
                 }
             }
@@ -394,7 +349,7 @@ impl Operator for AttendGrad {
         let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
         let forward = AttendForward { q, k, v, out: y, d_out: dy };
         let grads = AttendGrads { dq: &mut dq, dk: &mut dk, dv: &mut dv };
-        let (spec, seqs) = (self.spec.kernel_spec(), dense_sequences(run.batch));
+        let (spec, seqs) = (self.spec.kernel_spec(), dense_sequences(run.batch, &run.types[3]));
         attend_dense_backward(run.isa, run.pool, &spec, forward, &seqs, grads);
         let widths = [2, 3, 4].map(|i| run.types[i].shape.inner());
         for (t, row) in run.out.chunks_exact_mut(widths.iter().sum()).enumerate() {

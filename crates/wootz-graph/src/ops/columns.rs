@@ -1,5 +1,7 @@
 //! A range of the last dimension.
 
+use crate::batch::Batch;
+use crate::cost::Cost;
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
@@ -36,10 +38,15 @@ impl Operator for Columns {
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [x] = arity(inputs)?;
-        if self.start + self.len > x.shape.width() {
-            return Err(format!("columns {}..{} of {}", self.start, self.start + self.len, x.shape));
+        let end = self.start.saturating_add(self.len);
+        if self.len == 0 || end > x.shape.width() {
+            return Err(format!("columns {}..{end} of {}", self.start, x.shape));
         }
-        Ok(Type { shape: x.shape.with_width(self.len), dtype: x.dtype })
+        Ok(Type::f32(x.shape.with_width(self.len)))
+    }
+
+    fn cost(&self, _inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+        Cost::copy(&[], output, batch)
     }
 
     fn gradient(&self, g: &mut Graph, at: &Backward) -> Result<Vec<Option<Value>>> {

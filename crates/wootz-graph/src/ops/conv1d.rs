@@ -3,12 +3,14 @@
 //! Source: Gu & Dao 2023, arXiv:2312.00752, §3.4 (Mamba's short convolution).
 
 use crate::Result;
+use crate::batch::Batch;
+use crate::cost::Cost;
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
-use crate::ops::{Operator, arity};
+use crate::ops::Operator;
 use crate::param::Param;
-use crate::shape::{Shape, Type};
+use crate::shape::{Axis, Shape, Type};
 use crate::state::State;
 
 /// `y[t, c] = b[c] + Σⱼ w[c, j]·x[t − W + 1 + j, c]`.
@@ -20,30 +22,12 @@ pub(crate) struct Conv1d {
 impl Graph<'_> {
     /// `x` (T, C) with `w` (C, W) and `b` (C) → (T, C). The state keeps (W − 1)·C numbers.
     pub fn conv1d(&mut self, x: Value, w: Param, b: Option<Param>, state: Option<State>) -> Result<Value> {
-        let mut inputs = vec![x, self.weight(w)];
+        let w = self.weight(w);
+        self.expect_recurrent("conv1d", state, (self.width(w) - 1) * self.ty(x).shape.inner())?;
+        let mut inputs = vec![x, w];
         inputs.extend(b.map(|b| self.weight(b)));
         self.push(Conv1d { state }.into(), &inputs)
     }
-}
-
-/// One sequence: `past` holds its last W − 1 rows and is moved on.
-fn convolve<F>(x: &[F], w: &[F], b: Option<&[F]>, past: &mut [F], y: &mut [F], channels: usize)
-where
-    F: Copy + Default + std::ops::Mul<Output = F> + std::ops::AddAssign,
-{
-    let width = w.len() / channels;
-    let mut window = past.to_vec();
-    for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
-        window.extend_from_slice(x);
-        for c in 0..channels {
-            y[c] = b.map_or(F::default(), |b| b[c]);
-            for j in 0..width {
-                y[c] += w[c * width + j] * window[j * channels + c];
-            }
-        }
-        window.drain(..channels);
-    }
-    past.copy_from_slice(&window);
 }
 
 impl Operator for Conv1d {
@@ -56,42 +40,53 @@ impl Operator for Conv1d {
             [x, w] | [x, w, _] => (x, w),
             _ => return Err(format!("expected 2 or 3 inputs, got {}", inputs.len())),
         };
+        token_rows(&[*x])?;
         if w.shape.inner() != x.shape.inner() * w.shape.width() {
             return Err(format!("weight {} does not fit rows {}", w.shape, x.shape));
+        }
+        if let Some(b) = inputs.get(2) {
+            expect_inner("a bias", &b.shape, x.shape.inner())?;
         }
         Ok(*x)
     }
 
+    fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+        Cost::elementwise(inputs, output, batch, 2.0 * inputs[1].shape.width() as f64)
+    }
+
     fn reference(&self, run: &mut RefRun) {
         let (x, w, b) = (run.input(0), run.input(1), (run.n_inputs() == 3).then(|| run.input(2)));
-        let channels = run.types[0].shape.inner();
-        let past_len = w.len() - channels;
+        let (channels, width) = (run.types[0].shape.inner(), run.width(1));
         for seq in &run.batch.sequences {
-            let rows = seq.rows.start * channels..seq.rows.end * channels;
-            let mut past = run.slot(self.state, seq, past_len);
-            convolve(&x[rows.clone()], w, b, &mut past, &mut run.out[rows], channels);
+            // The rows before the sequence's first, then its own.
+            let mut rows = run.slot(self.state, seq, (width - 1) * channels);
+            rows.extend_from_slice(&x[seq.rows.start * channels..seq.rows.end * channels]);
+            for (i, t) in seq.rows.clone().enumerate() {
+                for c in 0..channels {
+                    let taps = (0..width).map(|j| w[c * width + j] * rows[(i + j) * channels + c]);
+                    run.out[t * channels + c] = b.map_or(0.0, |b| b[c]) + taps.sum::<f64>();
+                }
+            }
+            let past = rows.split_off(seq.rows.len() * channels);
             run.set_slot(self.state, seq, &past);
         }
     }
 
     fn cpu(&self, run: &mut CpuRun) {
-        let (x, w, b) = (run.f32(0), run.f32(1), (run.n_inputs() == 3).then(|| run.f32(2)));
-        let channels = run.types[0].shape.inner();
-        let past_len = w.len() - channels;
-        for seq in &run.batch.sequences {
-            let rows = seq.rows.start * channels..seq.rows.end * channels;
-            let mut past = run.slot(self.state, seq, past_len);
-            convolve(&x[rows.clone()], w, b, &mut past, &mut run.out[rows], channels);
-            run.set_slot(self.state, seq, &past);
-        }
+        let bias = (run.n_inputs() == 3).then(|| run.f32(2));
+        let n_channels = run.types[0].shape.inner();
+        let conv = wootz_kernels::Conv1d { x: run.f32(0), n_channels, weight: run.f32(1), bias };
+        let (isa, pool, state_len) = (run.isa, run.pool, (run.width(1) - 1) * n_channels);
+        run.scan(self.state, state_len, |seqs, states, out| {
+            wootz_kernels::conv1d_update(isa, pool, &conv, seqs, states, out);
+        });
     }
 }
 
-/// Checks that `inputs` are rows of one axis.
-pub(crate) fn same_rows(inputs: &[Type]) -> Result<(), String> {
-    let [first, rest @ ..] = inputs else { return arity::<1>(inputs).map(|_| ()) };
-    match rest.iter().find(|ty| ty.shape.rows() != first.shape.rows()) {
-        Some(other) => Err(format!("{} and {} have other rows", first.shape, other.shape)),
+/// Checks that `inputs` are rows of the new tokens.
+pub(crate) fn token_rows(inputs: &[Type]) -> Result<(), String> {
+    match inputs.iter().find(|ty| ty.shape.rows() != Some((Axis::Tokens, 1))) {
+        Some(other) => Err(format!("expected rows (T, …), got {}", other.shape)),
         None => Ok(()),
     }
 }

@@ -1,11 +1,13 @@
 //! Embedding: rows of a table, chosen by ids. Its gradient adds rows back.
 
+use crate::batch::Batch;
+use crate::cost::Cost;
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
-use crate::ops::{Backward, Operator, arity};
-use crate::param::Param;
-use crate::shape::{DType, Type};
+use crate::ops::{Backward, Operator, Takes, arity};
+use crate::param::{Param, ParamKind};
+use crate::shape::Type;
 use crate::{Result, Shape};
 
 /// `y[t] = table[ids[t]]`.
@@ -33,10 +35,22 @@ impl Operator for Embed {
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [ids, table] = arity(inputs)?;
-        if ids.dtype != DType::U32 || ids.shape.inner() != 1 {
-            return Err(format!("expected ids (T), got {:?} {}", ids.dtype, ids.shape));
+        if ids.shape.inner() != 1 || table.shape.dims().len() != 2 {
+            return Err(format!("expected ids (T) and a table (V, C), got {} and {}", ids.shape, table.shape));
         }
         Ok(Type::f32(ids.shape.with_width(table.shape.width())))
+    }
+
+    fn takes(&self, input: usize, inputs: &[Type]) -> Takes {
+        let table = &inputs[1].shape;
+        match input {
+            0 => Takes::Ids { below: Some(table.inner() / table.width()) },
+            _ => Takes::Weight(&[ParamKind::Table, ParamKind::Matrix, ParamKind::Vector]),
+        }
+    }
+
+    fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+        Cost::copy(&inputs[..1], output, batch)
     }
 
     fn gradient(&self, g: &mut Graph, at: &Backward) -> Result<Vec<Option<Value>>> {
@@ -70,6 +84,10 @@ impl Operator for EmbedGrad {
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [_ids, dy] = arity(inputs)?;
         Ok(Type::f32(Shape::fixed(&[self.vocab_size, dy.shape.width()])))
+    }
+
+    fn takes(&self, input: usize, _inputs: &[Type]) -> Takes {
+        if input == 0 { Takes::Ids { below: Some(self.vocab_size) } } else { Takes::Numbers }
     }
 
     fn reference(&self, run: &mut RefRun) {

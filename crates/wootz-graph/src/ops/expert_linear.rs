@@ -9,9 +9,9 @@ use crate::cost::{Cost, n_elements};
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
-use crate::ops::{Operator, arity};
-use crate::param::Param;
-use crate::shape::{DType, Dim, Type};
+use crate::ops::{Operator, Takes, arity};
+use crate::param::{Param, ParamKind};
+use crate::shape::{Dim, Shape, Type};
 use crate::Result;
 
 /// `y[t·k + i] = w[ids[t, i]] · x[t]`, or `· x[t·k + i]` when `x` has a row for each choice.
@@ -49,15 +49,30 @@ impl Operator for ExpertLinear {
         };
         let k = ids.shape.width();
         let rows_fit = x.shape.rows() == Some((axis, times)) || x.shape.rows() == Some((axis, times * k));
-        if x.shape.width() != width || !rows_fit || ids.dtype != DType::U32 {
+        if x.shape.width() != width || !rows_fit {
             return Err(format!("weight {} takes rows of {width} numbers, got {}", w.shape, x.shape));
         }
         Ok(Type::f32((Dim::Rows(axis, times * k), n)))
     }
 
+    fn takes(&self, input: usize, inputs: &[Type]) -> Takes {
+        match input {
+            1 => Takes::Ids { below: Some(n_experts(&inputs[2])) },
+            2 => Takes::Weight(&[ParamKind::Stack]),
+            _ => Takes::Numbers,
+        }
+    }
+
+    /// Of the stack, at most as many matrices are read as there are rows.
     fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
-        let flops = 2.0 * (n_elements(output, batch) * inputs[2].shape.width()) as f64;
-        Cost { flops, ..Cost::elementwise(inputs, output, batch, 0.0) }
+        let [n_rows, width] = [n_elements(&inputs[1], batch), inputs[2].shape.width()];
+        let n_read = n_rows.min(n_experts(&inputs[2]));
+        let matrix = output.shape.width() * width;
+        let activations = Cost::elementwise(&inputs[..2], output, batch, 0.0);
+        Cost {
+            flops: 2.0 * (n_elements(output, batch) * width) as f64,
+            bytes: activations.bytes + 4.0 * (n_read * matrix) as f64,
+        }
     }
 
     fn reference(&self, run: &mut RefRun) {
@@ -87,6 +102,11 @@ impl Operator for ExpertLinear {
         let part = ExpertPart { weights: &experts, biases: None, out: run.out };
         wootz_kernels::grouped_linear(run.isa, run.pool, x, rows, &mut [part]);
     }
+}
+
+fn n_experts(stack: &Type) -> usize {
+    let [n, k] = [stack.shape.dims()[1], stack.shape.dims()[2]].map(|dim| Shape::new(&[dim]).inner());
+    stack.shape.inner() / (n * k)
 }
 
 impl Operator for Combine {

@@ -9,9 +9,9 @@ use crate::cost::{Cost, n_elements};
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
-use crate::ops::{Operator, arity};
-use crate::param::Param;
-use crate::shape::Type;
+use crate::ops::{Operator, Takes, arity};
+use crate::param::{Param, ParamKind};
+use crate::shape::{Dim, Type};
 use crate::Result;
 
 /// `y[t, h, n] = Σₖ x[t, h, k]·w[h, n, k]`.
@@ -34,11 +34,15 @@ impl Operator for HeadLinear {
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [x, w] = arity(inputs)?;
         match (x.shape.dims(), w.shape.dims()) {
-            ([_, h, k], [wh, crate::Dim::Fixed(n), wk]) if h == wh && k == wk => {
+            ([Dim::Rows(..), h, k], [wh, Dim::Fixed(n), wk]) if h == wh && k == wk => {
                 Ok(Type::f32(x.shape.with_width(*n)))
             }
             _ => Err(format!("weight {} takes heads (T, H, k), got {}", w.shape, x.shape)),
         }
+    }
+
+    fn takes(&self, input: usize, _inputs: &[Type]) -> Takes {
+        if input == 1 { Takes::Weight(&[ParamKind::Stack]) } else { Takes::Numbers }
     }
 
     fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {

@@ -9,8 +9,8 @@ use crate::cost::{Cost, n_elements};
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
-use crate::ops::{Backward, Operator, arity};
-use crate::param::Param;
+use crate::ops::{Backward, Operator, Takes, arity};
+use crate::param::{Param, ParamKind};
 use crate::shape::Type;
 use crate::{Result, Shape};
 
@@ -64,6 +64,10 @@ impl Operator for Linear {
         Ok(Type::f32(x.shape.with_width(n)))
     }
 
+    fn takes(&self, input: usize, _inputs: &[Type]) -> Takes {
+        if input == 1 { Takes::Weight(&[ParamKind::Matrix]) } else { Takes::Numbers }
+    }
+
     fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
         let flops = 2.0 * (n_elements(output, batch) * inputs[1].shape.width()) as f64;
         Cost { flops, ..Cost::elementwise(inputs, output, batch, 0.0) }
@@ -107,6 +111,10 @@ impl Operator for LinearInputGrad {
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [dy, w] = arity(inputs)?;
         Ok(Type::f32(dy.shape.with_width(w.shape.width())))
+    }
+
+    fn takes(&self, input: usize, _inputs: &[Type]) -> Takes {
+        if input == 1 { Takes::Weight(&[ParamKind::Matrix]) } else { Takes::Numbers }
     }
 
     fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {

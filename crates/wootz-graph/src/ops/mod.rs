@@ -9,6 +9,7 @@ use crate::cost::Cost;
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
+use crate::param::ParamKind;
 use crate::shape::Type;
 use crate::{Error, Result};
 
@@ -19,6 +20,16 @@ pub(crate) trait Operator: std::fmt::Debug {
 
     /// The type of its output, or what is wrong with the inputs.
     fn infer(&self, inputs: &[Type]) -> Result<Type, String>;
+
+    /// How it takes one of its inputs; asked after [`infer`](Self::infer) found nothing wrong.
+    fn takes(&self, _input: usize, _inputs: &[Type]) -> Takes {
+        Takes::Numbers
+    }
+
+    /// Ids in its output are below this.
+    fn ids_below(&self, _inputs: &[Type]) -> Option<usize> {
+        None
+    }
 
     /// Arithmetic and memory traffic in this batch.
     fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
@@ -41,6 +52,19 @@ pub(crate) trait Operator: std::fmt::Debug {
 
     /// The same by kernels, in f32.
     fn cpu(&self, run: &mut CpuRun);
+}
+
+/// How an operator takes an input. Checked when a node is added; ids from a batch are checked before every run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// Activations, or a weight of a few numbers.
+    Numbers,
+    /// Ids, all below a number where there is one.
+    Ids { below: Option<usize> },
+    /// A weight of one of these kinds itself, nothing computed.
+    Weight(&'static [ParamKind]),
+    /// Whatever there is.
+    Anything,
 }
 
 /// One node on the way back.
@@ -71,6 +95,16 @@ macro_rules! operators {
             }
         }
 
+        #[cfg(test)]
+        impl Op {
+            /// Every operator there is, for tests that count them.
+            pub(crate) const VARIANTS: &[&str] = &[$($(stringify!($variant)),+),*];
+
+            pub(crate) fn variant(&self) -> &'static str {
+                match self { $($(Op::$variant(_) => stringify!($variant),)+)* }
+            }
+        }
+
         $($(impl From<$module::$variant> for Op {
             fn from(op: $module::$variant) -> Op {
                 Op::$variant(op)
@@ -89,12 +123,13 @@ operators! {
     layer_norm: LayerNorm;
     activation: Activate, ActivationGrad, Gated;
     arithmetic: Add, Mul, Scale;
-    sum_rows: SumRows;
+    sum_rows: SumRows, SumColumns;
     reshape: Reshape;
     columns: Columns, ColumnsGrad;
     concat: Concat;
     rope: RopeTables, Rope;
-    attend: Append, Attend, AttendGrad;
+    append: Append;
+    attend: Attend, AttendGrad;
     select: Select;
     softmax: Softmax;
     top_k: TopK, Pick;

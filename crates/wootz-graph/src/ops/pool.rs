@@ -31,7 +31,7 @@ pub(crate) struct Pool(Pooling);
 pub(crate) struct Normalize;
 
 impl Graph<'_> {
-    /// `x` (T, C) → (B, C).
+    /// `x` (T, C) → (B, C). A sequence without tokens gives zeros.
     pub fn pool(&mut self, x: Value, pooling: Pooling) -> Result<Value> {
         self.push(Pool(pooling).into(), &[x])
     }
@@ -50,6 +50,7 @@ impl Pooling {
         let width = y.len();
         let n = rows.len() / width;
         match self {
+            _ if n == 0 => y.fill(F::from(0.0)),
             Pooling::Cls => y.copy_from_slice(&rows[..width]),
             Pooling::Last => y.copy_from_slice(&rows[(n - 1) * width..]),
             Pooling::Max => {
@@ -76,7 +77,10 @@ impl Operator for Pool {
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [x] = arity(inputs)?;
-        Ok(Type::f32((Dim::Rows(Axis::Sequences, 1), x.shape.inner())))
+        match x.shape.rows() {
+            Some((Axis::Tokens, 1)) => Ok(Type::f32((Dim::Rows(Axis::Sequences, 1), x.shape.inner()))),
+            _ => Err(format!("expected rows (T, C), got {}", x.shape)),
+        }
     }
 
     fn reference(&self, run: &mut RefRun) {

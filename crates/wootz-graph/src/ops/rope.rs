@@ -11,8 +11,8 @@ use crate::cost::Cost;
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
-use crate::ops::{Backward, Operator, arity};
-use crate::shape::{DType, Type};
+use crate::ops::{Backward, Operator, Takes, arity};
+use crate::shape::Type;
 use crate::Result;
 
 /// Which numbers of a head form a pair.
@@ -120,10 +120,20 @@ impl Operator for RopeTables {
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [positions] = arity(inputs)?;
-        if positions.dtype != DType::U32 || positions.shape.inner() != 1 {
-            return Err(format!("expected positions (T), got {:?} {}", positions.dtype, positions.shape));
+        let n = self.table.inv_freq.len();
+        if positions.shape.inner() != 1 || n == 0 {
+            return Err(format!("expected positions (T) and frequencies, got {} and {n}", positions.shape));
         }
-        Ok(Type::f32(positions.shape.with_width(2 * self.table.inv_freq.len())))
+        if let RopeScale::Long { inv_freq, .. } = &self.table.scale
+            && inv_freq.len() != n
+        {
+            return Err(format!("expected {n} frequencies of long sequences, got {}", inv_freq.len()));
+        }
+        Ok(Type::f32(positions.shape.with_width(2 * n)))
+    }
+
+    fn takes(&self, _input: usize, _inputs: &[Type]) -> Takes {
+        Takes::Ids { below: None }
     }
 
     fn reference(&self, run: &mut RefRun) {
@@ -173,7 +183,7 @@ impl Operator for Rope {
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [x, tables] = arity(inputs)?;
         let n_rot = tables.shape.width();
-        if x.shape.dims().len() != 3 || x.shape.width() < n_rot {
+        if x.shape.dims().len() != 3 || x.shape.rows() != tables.shape.rows() || x.shape.width() < n_rot {
             return Err(format!("expected heads (T, H, {n_rot} or wider), got {}", x.shape));
         }
         Ok(x)

@@ -1,9 +1,11 @@
 //! Chosen rows of a value: the tokens whose output somebody wants.
 
+use crate::batch::Batch;
+use crate::cost::Cost;
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
-use crate::ops::{Operator, arity};
+use crate::ops::{Operator, Takes, arity};
 use crate::shape::{Axis, Dim, Type};
 use crate::Result;
 
@@ -26,7 +28,19 @@ impl Operator for Select {
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [x, rows] = arity(inputs)?;
-        Ok(Type { shape: rows.shape.with_width(x.shape.inner()), dtype: x.dtype })
+        match x.shape.rows() {
+            Some((Axis::Tokens, 1)) => Ok(Type::f32(rows.shape.with_width(x.shape.inner()))),
+            _ => Err(format!("expected rows (T, C), got {}", x.shape)),
+        }
+    }
+
+    /// That the rows exist is checked with the batch.
+    fn takes(&self, input: usize, _inputs: &[Type]) -> Takes {
+        if input == 1 { Takes::Ids { below: None } } else { Takes::Numbers }
+    }
+
+    fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+        Cost::copy(&inputs[1..], output, batch)
     }
 
     fn reference(&self, run: &mut RefRun) {

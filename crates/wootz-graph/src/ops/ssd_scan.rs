@@ -3,11 +3,13 @@
 //! Source: Dao & Gu 2024, arXiv:2405.21060, §7, in its recurrent form.
 
 use crate::Result;
+use crate::batch::Batch;
+use crate::cost::Cost;
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
 use crate::ops::Operator;
-use crate::ops::conv1d::{expect_inner, same_rows};
+use crate::ops::conv1d::{expect_inner, token_rows};
 use crate::ops::selective_scan::ScanInputs;
 use crate::shape::{Dim, Type};
 use crate::state::State;
@@ -22,6 +24,8 @@ impl Graph<'_> {
     /// `x` (T, H, P), `dt` (T, H), `b` and `c` (T, G, N), `a` and `d` (H) → (T, H, P). The state keeps H·P·N.
     pub fn ssd_scan(&mut self, inputs: ScanInputs, state: Option<State>) -> Result<Value> {
         let (a, d) = (self.weight(inputs.a), self.weight(inputs.d));
+        let len = self.ty(inputs.x).shape.inner() * self.width(inputs.b);
+        self.expect_recurrent("ssd_scan", state, len)?;
         let inputs = [inputs.x, inputs.dt, inputs.b, inputs.c, a, d];
         self.push(SsdScan { state }.into(), &inputs)
     }
@@ -50,17 +54,24 @@ impl Operator for SsdScan {
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [x, dt, b, c, a, d] = inputs else { return Err(format!("expected 6 inputs, got {}", inputs.len())) };
-        same_rows(&[*x, *dt, *b, *c])?;
+        token_rows(&[*x, *dt, *b, *c])?;
         let &[_, Dim::Fixed(n_heads), _] = x.shape.dims() else {
             return Err(format!("expected x (T, H, P), got {}", x.shape));
         };
-        if b.shape != c.shape || b.shape.dims().len() != 3 {
+        let &[_, Dim::Fixed(n_groups), _] = b.shape.dims() else {
             return Err(format!("expected B and C (T, G, N), got {} and {}", b.shape, c.shape));
+        };
+        if b.shape != c.shape || !n_heads.is_multiple_of(n_groups) {
+            return Err(format!("{n_heads} heads cannot share B {} and C {}", b.shape, c.shape));
         }
         expect_inner("dt", &dt.shape, n_heads)?;
         expect_inner("A", &a.shape, n_heads)?;
         expect_inner("D", &d.shape, n_heads)?;
         Ok(*x)
+    }
+
+    fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+        Cost::elementwise(inputs, output, batch, 6.0 * inputs[2].shape.width() as f64)
     }
 
     fn reference(&self, run: &mut RefRun) {
@@ -92,25 +103,10 @@ impl Operator for SsdScan {
     fn cpu(&self, run: &mut CpuRun) {
         let [x, dt, b, c, a, d] = [0, 1, 2, 3, 4, 5].map(|i| run.f32(i));
         let Sizes { n_heads, p, n_groups, n } = Sizes::of(run.types);
-        for seq in &run.batch.sequences {
-            let mut state = run.slot(self.state, seq, n_heads * p * n);
-            for t in seq.rows.clone() {
-                for (h, state) in state.chunks_exact_mut(p * n).enumerate() {
-                    let group = (t * n_groups + h * n_groups / n_heads) * n;
-                    let (b, c, dt) = (&b[group..][..n], &c[group..][..n], dt[t * n_heads + h]);
-                    let decay = (dt * a[h]).exp();
-                    let rows = (t * n_heads + h) * p..(t * n_heads + h + 1) * p;
-                    let channels = x[rows.clone()].iter().zip(&mut run.out[rows]);
-                    for ((x, y), cell) in channels.zip(state.chunks_exact_mut(n)) {
-                        *y = d[h] * x;
-                        for j in 0..n {
-                            cell[j] = decay * cell[j] + dt * x * b[j];
-                            *y += c[j] * cell[j];
-                        }
-                    }
-                }
-            }
-            run.set_slot(self.state, seq, &state);
-        }
+        let (isa, pool, head_dim, n_state) = (run.isa, run.pool, p, n);
+        let scan = wootz_kernels::SsdScan { x, dt, a, b, c, d: Some(d), n_heads, head_dim, n_groups, n_state };
+        run.scan(self.state, n_heads * p * n, |seqs, states, out| {
+            wootz_kernels::ssd_scan(isa, pool, &scan, seqs, states, out);
+        });
     }
 }

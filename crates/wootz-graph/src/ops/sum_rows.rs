@@ -1,20 +1,29 @@
-//! The sum of all rows, in row order: the gradient of what every row was given.
+//! Sums over rows and over columns: the gradients of what every row, or every column, was given.
 
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
 use crate::ops::{Operator, arity};
-use crate::shape::Type;
+use crate::shape::{Dim, Type};
 use crate::{Result, Shape};
 
 /// `y[c] = Σₜ x[t, c]`.
 #[derive(Clone, Debug)]
 pub(crate) struct SumRows;
 
+/// `y[t] = Σ_c x[t, c]`.
+#[derive(Clone, Debug)]
+pub(crate) struct SumColumns;
+
 impl Graph<'_> {
     /// (T, C) → (C).
     pub(crate) fn sum_rows(&mut self, x: Value) -> Result<Value> {
         self.push(SumRows.into(), &[x])
+    }
+
+    /// (T, C) → (T, 1).
+    pub(crate) fn sum_columns(&mut self, x: Value) -> Result<Value> {
+        self.push(SumColumns.into(), &[x])
     }
 }
 
@@ -46,5 +55,29 @@ impl Operator for SumRows {
                 *sum += x;
             }
         }
+    }
+}
+
+impl Operator for SumColumns {
+    fn name(&self) -> &'static str {
+        "sum_columns"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
+        let [x] = arity(inputs)?;
+        match x.shape.dims() {
+            &[rows @ Dim::Rows(..), ..] => Ok(Type::f32((rows, 1))),
+            _ => Err(format!("expected rows, got {}", x.shape)),
+        }
+    }
+
+    fn reference(&self, run: &mut RefRun) {
+        let rows = run.input(0).chunks_exact(run.types[0].shape.inner());
+        run.out.iter_mut().zip(rows).for_each(|(sum, row)| *sum = row.iter().sum());
+    }
+
+    fn cpu(&self, run: &mut CpuRun) {
+        let rows = run.f32(0).chunks_exact(run.types[0].shape.inner());
+        run.out.iter_mut().zip(rows).for_each(|(sum, row)| *sum = row.iter().sum());
     }
 }

@@ -11,9 +11,9 @@ use crate::cost::{Cost, n_elements};
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
-use crate::ops::{Backward, Operator, arity};
-use crate::param::Param;
-use crate::shape::{DType, Type};
+use crate::ops::{Backward, Operator, Takes, arity};
+use crate::param::{Param, ParamKind};
+use crate::shape::Type;
 use crate::{Result, Shape};
 
 /// Rows whose logits exist at the same time.
@@ -107,6 +107,25 @@ impl TokenLogprobs {
     }
 }
 
+fn vocab_size(head: &Type) -> usize {
+    head.shape.inner() / head.shape.width()
+}
+
+/// The operator and its gradients take rows, head and targets alike.
+fn takes(input: usize, inputs: &[Type]) -> Takes {
+    match input {
+        1 => Takes::Weight(&[ParamKind::Matrix]),
+        2 => Takes::Ids { below: Some(vocab_size(&inputs[1])) },
+        _ => Takes::Numbers,
+    }
+}
+
+/// Two products: the logits once more, and the gradient from them.
+fn gradient_cost(inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+    let flops = 4.0 * (n_elements(&inputs[2], batch) * inputs[1].shape.inner()) as f64;
+    Cost { flops, ..Cost::elementwise(inputs, output, batch, 0.0) }
+}
+
 /// (V, C) and (V).
 type Head64<'a> = (&'a [f64], Option<&'a [f64]>);
 
@@ -134,10 +153,20 @@ impl Operator for TokenLogprobs {
         if x.shape.width() != head.shape.width() {
             return Err(format!("head {} does not fit rows {}", head.shape, x.shape));
         }
-        if targets.dtype != DType::U32 || targets.shape.rows() != x.shape.rows() {
+        if x.shape.dims().len() != 2 || targets.shape.rows() != x.shape.rows() || targets.shape.inner() != 1 {
             return Err(format!("expected a target for each row of {}, got {}", x.shape, targets.shape));
         }
+        let vocab_size = vocab_size(&head);
+        if let Some(bias) = inputs.get(3)
+            && bias.shape.inner() != vocab_size
+        {
+            return Err(format!("head {} gives {vocab_size} logits, got a bias {}", head.shape, bias.shape));
+        }
         Ok(Type::f32(targets.shape))
+    }
+
+    fn takes(&self, input: usize, inputs: &[Type]) -> Takes {
+        takes(input, inputs)
     }
 
     fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
@@ -192,6 +221,14 @@ impl Operator for TokenLogprobsInputGrad {
         Ok(inputs[0])
     }
 
+    fn takes(&self, input: usize, inputs: &[Type]) -> Takes {
+        takes(input, inputs)
+    }
+
+    fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+        gradient_cost(inputs, output, batch)
+    }
+
     fn reference(&self, run: &mut RefRun) {
         let (x, head, targets, dy) = (run.input(0), run.input(1), run.input(2), run.input(3));
         let width = run.width(1);
@@ -229,8 +266,15 @@ impl Operator for TokenLogprobsWeightGrad {
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
-        let vocab_size = inputs[1].shape.inner() / inputs[1].shape.width();
-        Ok(Type::f32(Shape::fixed(&[vocab_size, inputs[1].shape.width()])))
+        Ok(Type::f32(Shape::fixed(&[vocab_size(&inputs[1]), inputs[1].shape.width()])))
+    }
+
+    fn takes(&self, input: usize, inputs: &[Type]) -> Takes {
+        takes(input, inputs)
+    }
+
+    fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+        gradient_cost(inputs, output, batch)
     }
 
     fn reference(&self, run: &mut RefRun) {

@@ -1,9 +1,11 @@
 //! The router of a mixture of experts: which experts a token goes to, and the scores that go with them.
 
+use crate::batch::Batch;
+use crate::cost::Cost;
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
-use crate::ops::{Operator, arity};
+use crate::ops::{Operator, Takes, arity};
 use crate::shape::{DType, Type};
 use crate::Result;
 
@@ -42,7 +44,7 @@ impl Graph<'_> {
 }
 
 impl TopK {
-    fn choose<F: Copy + PartialOrd + Into<f64>>(&self, scores: &[F]) -> Vec<usize> {
+    fn choose<F: Copy + Into<f64>>(&self, scores: &[F]) -> Vec<usize> {
         let mut allowed = vec![true; scores.len()];
         if let Some(groups) = self.groups {
             let len = scores.len() / groups.n_groups;
@@ -60,10 +62,11 @@ impl TopK {
     }
 }
 
-/// The `k` highest of the allowed places, best first, ties to the lower place.
-fn best<F: Copy + PartialOrd>(scores: &[F], k: usize, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
+/// The `k` highest of the allowed places, best first, ties to the lower place, what is not a number last.
+fn best<F: Copy + Into<f64>>(scores: &[F], k: usize, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).filter(|&i| allowed(i)).collect();
-    order.sort_by(|&a, &b| scores[b].partial_cmp(&scores[a]).unwrap_or(std::cmp::Ordering::Equal));
+    let ascending = |a: f64, b: f64| a.partial_cmp(&b).unwrap_or_else(|| b.is_nan().cmp(&a.is_nan()));
+    order.sort_by(|&a, &b| ascending(scores[b].into(), scores[a].into()));
     order.truncate(k);
     order
 }
@@ -76,15 +79,21 @@ impl Operator for TopK {
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [scores] = arity(inputs)?;
         let n = scores.shape.width();
-        if self.k > n {
+        if self.k == 0 || self.k > n {
             return Err(format!("cannot choose {} of {}", self.k, scores.shape));
         }
         if let Some(groups) = self.groups
-            && (!n.is_multiple_of(groups.n_groups) || groups.n_kept * (n / groups.n_groups) < self.k)
+            && (groups.n_groups == 0
+                || !n.is_multiple_of(groups.n_groups)
+                || groups.n_kept.min(groups.n_groups) * (n / groups.n_groups) < self.k)
         {
             return Err(format!("cannot choose {} of {} within {groups:?}", self.k, scores.shape));
         }
         Ok(Type { shape: scores.shape.with_width(self.k), dtype: DType::U32 })
+    }
+
+    fn ids_below(&self, inputs: &[Type]) -> Option<usize> {
+        Some(inputs[0].shape.width())
     }
 
     fn reference(&self, run: &mut RefRun) {
@@ -110,10 +119,18 @@ impl Operator for Pick {
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [x, ids] = arity(inputs)?;
-        if ids.dtype != DType::U32 || x.shape.rows() != ids.shape.rows() {
-            return Err(format!("expected ids for the rows of {}, got {:?} {}", x.shape, ids.dtype, ids.shape));
+        if x.shape.rows() != ids.shape.rows() {
+            return Err(format!("expected ids for the rows of {}, got {}", x.shape, ids.shape));
         }
         Ok(Type::f32(ids.shape))
+    }
+
+    fn takes(&self, input: usize, inputs: &[Type]) -> Takes {
+        if input == 1 { Takes::Ids { below: Some(inputs[0].shape.width()) } } else { Takes::Numbers }
+    }
+
+    fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+        Cost::copy(&inputs[1..], output, batch)
     }
 
     fn reference(&self, run: &mut RefRun) {

@@ -1,0 +1,211 @@
+//! Runs plans on the CPU: one arena, a step after the other.
+//!
+//! Where:  made by [`Cpu::executor`](crate::Device::executor); the engine and the trainer keep one each.
+//! Idea:   a step's outputs are cut out of the arena, its inputs are looked up in what is left.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use wootz_kernels::{AlignedBytes, LinearPart, cast};
+
+use crate::Result;
+use crate::batch::{Batch, Data};
+use crate::device::cpu::Cpu;
+use crate::device::cpu::arena::{Rest, span};
+use crate::device::cpu::call::{Arg, CpuRun};
+use crate::device::cpu::state::CpuState;
+use crate::device::cpu::stored::Stored;
+use crate::device::door::Door;
+use crate::device::{Executor, Loaded, Taps, Weights};
+use crate::param::Param;
+use crate::plan::{Place, Plan, Step};
+use crate::shape::{DType, Type};
+use crate::state::{StateCapacity, StateSpec};
+
+/// Weights shared with others, states and an arena of its own.
+pub(super) struct CpuExecutor {
+    cpu: Cpu,
+    weights: Arc<Loaded<Stored>>,
+    states: Vec<CpuState>,
+    door: Door,
+    arena: AlignedBytes,
+}
+
+impl CpuExecutor {
+    pub(super) fn new(
+        cpu: &Cpu,
+        weights: &Weights,
+        states: &[StateSpec],
+        capacity: StateCapacity,
+    ) -> Result<Self> {
+        let weights = Loaded::<Stored>::of(weights)?;
+        let door = Door::new(&weights.specs, states, capacity)?;
+        let states = states.iter().map(|spec| CpuState::new(spec, &capacity)).collect();
+        Ok(Self { cpu: cpu.clone(), weights, states, door, arena: AlignedBytes::zeroed(0) })
+    }
+}
+
+impl Executor for CpuExecutor {
+    fn run(&mut self, plan: &Plan, batch: &Batch, mut taps: Option<&mut dyn Taps>) -> Result<()> {
+        self.door.check_run(plan, batch)?;
+        if self.arena.len() < plan.arena_bytes() {
+            self.arena = AlignedBytes::zeroed(plan.arena_bytes());
+        }
+        let weights = self.weights.read();
+        let arena = cast::cast_mut(&mut self.arena).expect("aligned for numbers of 4 bytes");
+        let run = Run { cpu: &self.cpu, plan, batch, weights: &weights };
+        for (step, named) in plan.steps.iter().zip(&plan.named) {
+            match step {
+                Step::One { node } => run.one(arena, &mut self.states, *node),
+                Step::Linears { nodes } => run.linears(arena, nodes),
+            }
+            if let Some(taps) = taps.as_deref_mut() {
+                named.iter().for_each(|&node| tap(taps, plan, batch, arena, node));
+            }
+        }
+        Ok(())
+    }
+
+    fn output(&self, plan: &Plan, batch: &Batch, index: usize) -> Vec<f32> {
+        let mut copy = Vec::new();
+        self.with_output(plan, batch, index, &mut |numbers| copy.extend_from_slice(numbers));
+        copy
+    }
+
+    fn with_output(&self, plan: &Plan, batch: &Batch, index: usize, read: &mut dyn FnMut(&[f32])) {
+        let node = plan.outputs[index];
+        let arena: &[f32] = cast::cast(&self.arena).expect("aligned for numbers of 4 bytes");
+        match (plan.place(node), plan.nodes[node].ty.dtype) {
+            (Place::Arena(_), DType::F32) => read(&arena[span(plan, batch, node)]),
+            (Place::Arena(_), DType::U32) => read(&to_numbers(&arena[span(plan, batch, node)])),
+            (Place::Weight(param), _) => read(&self.weight(param)),
+            (Place::Input(name), _) => match &batch.inputs[name] {
+                Data::F32(numbers) => read(numbers),
+                Data::U32(ids) => read(&ids.iter().map(|&id| id as f32).collect::<Vec<_>>()),
+            },
+            (Place::Nowhere, _) => unreachable!("a plan gives each of its outputs a place"),
+        }
+    }
+
+    fn copy_block(&mut self, from: u32, to: u32) {
+        for state in &mut self.states {
+            if let CpuState::Kv(store) = state {
+                store.copy_block(from as usize, to as usize);
+            }
+        }
+    }
+
+    fn slot(&self, slot: usize) -> Vec<f32> {
+        let of = |state: &CpuState| match state {
+            CpuState::Recurrent { numbers, len } => numbers[slot * len..(slot + 1) * len].to_vec(),
+            CpuState::Kv(_) => Vec::new(),
+        };
+        self.states.iter().flat_map(of).collect()
+    }
+
+    fn set_slot(&mut self, slot: usize, from: &[f32]) {
+        let mut rest = from.iter();
+        for state in &mut self.states {
+            if let CpuState::Recurrent { numbers, len } = state {
+                for number in &mut numbers[slot * *len..(slot + 1) * *len] {
+                    *number = rest.next().copied().unwrap_or(0.0);
+                }
+            }
+        }
+    }
+
+    fn set_weight(&mut self, param: Param, numbers: &[f32]) -> Result<()> {
+        self.door.check_weight(param, numbers.len())?;
+        let stored = Stored::from_f32(&self.cpu, &self.weights.specs[param.index()], numbers);
+        self.weights.write()[param.index()] = stored;
+        Ok(())
+    }
+
+    fn weight(&self, param: Param) -> Vec<f32> {
+        self.weights.read()[param.index()].to_f32()
+    }
+}
+
+/// Ids that stand in the arena, as numbers.
+fn to_numbers(ids: &[f32]) -> Vec<f32> {
+    ids.iter().map(|id| id.to_bits() as f32).collect()
+}
+
+/// Shows a named value and takes back what is left of it.
+fn tap(taps: &mut dyn Taps, plan: &Plan, batch: &Batch, arena: &mut [f32], index: usize) {
+    let node = &plan.nodes[index];
+    let Some(name) = &node.name else { return };
+    let place = &mut arena[span(plan, batch, index)];
+    match node.ty.dtype {
+        DType::F32 => taps.tap(name, &node.ty.shape, place),
+        DType::U32 => taps.tap(name, &node.ty.shape, &mut to_numbers(place)),
+    }
+}
+
+/// What the steps of one run share.
+struct Run<'a> {
+    cpu: &'a Cpu,
+    plan: &'a Plan,
+    batch: &'a Batch,
+    weights: &'a [Stored],
+}
+
+impl<'a> Run<'a> {
+    fn span(&self, node: usize) -> Range<usize> {
+        span(self.plan, self.batch, node)
+    }
+
+    /// The value of a node, where a step reads it.
+    fn argument<'r>(&self, rest: &Rest<'r>, node: usize) -> Arg<'r>
+    where
+        'a: 'r,
+    {
+        match self.plan.place(node) {
+            Place::Weight(param) => Arg::Weight(&self.weights[param.index()]),
+            Place::Input(name) => match &self.batch.inputs[name] {
+                Data::F32(numbers) => Arg::F32(numbers),
+                Data::U32(ids) => Arg::U32(ids),
+            },
+            Place::Arena(_) | Place::Nowhere => Arg::F32(rest.get(self.span(node))),
+        }
+    }
+
+    fn one(&self, arena: &mut [f32], states: &mut [CpuState], index: usize) {
+        let node = &self.plan.nodes[index];
+        let (rest, mut out) = Rest::cut(arena, &[self.span(index)]);
+        let inputs: Vec<Arg> = node.inputs.iter().map(|input| self.argument(&rest, input.index())).collect();
+        let types: Vec<Type> = node.inputs.iter().map(|input| self.plan.nodes[input.index()].ty).collect();
+        node.op.cpu(&mut CpuRun {
+            isa: self.cpu.isa,
+            pool: &self.cpu.pool,
+            inputs: &inputs,
+            types: &types,
+            out_ty: node.ty,
+            batch: self.batch,
+            out: out.remove(0),
+            states,
+        });
+    }
+
+    fn linears(&self, arena: &mut [f32], nodes: &[usize]) {
+        let spans: Vec<Range<usize>> = nodes.iter().map(|&index| self.span(index)).collect();
+        let (rest, outs) = Rest::cut(arena, &spans);
+        let mut parts: Vec<LinearPart> = Vec::with_capacity(nodes.len());
+        for (&index, out) in nodes.iter().zip(outs) {
+            let inputs = &self.plan.nodes[index].inputs;
+            let Arg::Weight(Stored::Matrix(weight)) = self.argument(&rest, inputs[1].index()) else {
+                panic!("checked when the node was added: a matrix");
+            };
+            let bias = inputs.get(2).map(|bias| match self.argument(&rest, bias.index()) {
+                Arg::Weight(Stored::Vector(numbers)) => &numbers[..],
+                _ => panic!("a plan groups layers whose biases are weights"),
+            });
+            parts.push(LinearPart { weight, bias, out });
+        }
+        let Arg::F32(x) = self.argument(&rest, self.plan.nodes[nodes[0]].inputs[0].index()) else {
+            panic!("checked when the node was added: numbers");
+        };
+        let m = x.len() / parts[0].weight.k();
+        wootz_kernels::linear(self.cpu.isa, &self.cpu.pool, x, m, &mut parts);
+    }
+}

@@ -1,0 +1,71 @@
+//! Weights as the CPU device keeps them: packed for the products that read them.
+
+use wootz_kernels::{PackedMatrix, TensorType, cast};
+
+use crate::device::HostTensor;
+use crate::device::cpu::Cpu;
+use crate::param::{ParamKind, ParamSpec};
+
+/// A weight as this device keeps it.
+#[derive(Debug)]
+pub(crate) enum Stored {
+    Vector(Vec<f32>),
+    Matrix(PackedMatrix),
+    Stack(Vec<PackedMatrix>),
+    Table { ty: TensorType, width: usize, bytes: Vec<u8> },
+}
+
+impl Stored {
+    /// Packs a tensor whose length was checked.
+    pub(crate) fn new(cpu: &Cpu, spec: &ParamSpec, tensor: &HostTensor) -> Self {
+        let pack = |n: usize, k: usize, bytes: &[u8]| {
+            PackedMatrix::pack(cpu.isa, &cpu.pool, tensor.ty, n, k, bytes, cpu.precision)
+        };
+        match (spec.kind, &spec.shape[..]) {
+            (ParamKind::Matrix, &[n, k]) => Stored::Matrix(pack(n, k, &tensor.bytes)),
+            (ParamKind::Stack, &[e, n, k]) => {
+                let each = tensor.bytes.chunks_exact(tensor.bytes.len() / e);
+                Stored::Stack(each.map(|bytes| pack(n, k, bytes)).collect())
+            }
+            (ParamKind::Table, &[_, width]) => {
+                Stored::Table { ty: tensor.ty, width, bytes: tensor.bytes.to_vec() }
+            }
+            _ => {
+                let mut numbers = vec![0.0; spec.n_elements()];
+                wootz_kernels::dequantize(tensor.ty, &tensor.bytes, &mut numbers);
+                Stored::Vector(numbers)
+            }
+        }
+    }
+
+    /// The same weight with other numbers.
+    pub(crate) fn from_f32(cpu: &Cpu, spec: &ParamSpec, numbers: &[f32]) -> Self {
+        let tensor = HostTensor { ty: TensorType::F32, bytes: cast::bytes_of(numbers).into() };
+        Stored::new(cpu, spec, &tensor)
+    }
+    /// Row `i` of a matrix or a table. Panics if there is no such row.
+    pub(crate) fn row(&self, i: usize, out: &mut [f32]) {
+        match self {
+            Stored::Matrix(matrix) => matrix.row(i, out),
+            Stored::Table { ty, width, bytes } => {
+                let len = ty.row_bytes(*width).expect("checked when it was loaded");
+                wootz_kernels::dequantize(*ty, &bytes[i * len..][..len], out);
+            }
+            Stored::Vector(numbers) => out.copy_from_slice(&numbers[i * out.len()..][..out.len()]),
+            Stored::Stack(_) => panic!("a stack of matrices has no rows"),
+        }
+    }
+
+    pub(crate) fn to_f32(&self) -> Vec<f32> {
+        match self {
+            Stored::Vector(numbers) => numbers.clone(),
+            Stored::Matrix(matrix) => matrix.to_f32(),
+            Stored::Stack(matrices) => matrices.iter().flat_map(PackedMatrix::to_f32).collect(),
+            Stored::Table { ty, bytes, .. } => {
+                let mut numbers = vec![0.0; bytes.len() / ty.block_bytes() * ty.block_len()];
+                wootz_kernels::dequantize(*ty, bytes, &mut numbers);
+                numbers
+            }
+        }
+    }
+}

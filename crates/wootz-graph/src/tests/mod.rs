@@ -1,0 +1,19 @@
+//! What holds for the crate as a whole: devices agree, gradients are right, plans are sound, bad input is an error.
+//!
+//! Where:  compiled for tests only. Tests of one file's own matters close that file.
+//! Idea:   [`cases`] is one table of every operator; each property is a loop over it. Adding an operator is adding
+//!         a case, and a test counts.
+
+mod agreement;
+mod case;
+mod cases;
+mod doors;
+mod gradients;
+mod network;
+mod plans;
+mod rng;
+mod states;
+mod taps;
+mod training;
+
+const F32: wootz_kernels::TensorType = wootz_kernels::TensorType::F32;

@@ -1,0 +1,133 @@
+//! One packed training step: a Llama's gradients are right, a step against them lowers the loss, and sequences in
+//! one row do not know of each other.
+
+use wootz_kernels::{Isa, Precision};
+
+use super::case::{NO_STATES, assert_close, tokens};
+use super::network::{TinyLlama, sequences};
+use crate::device::Executor;
+use crate::device::reference::ReferenceExecutor;
+use crate::{Axis, Batch, Cpu, Data, Device, Dim, Graph, Plan, PlanOptions, Reference, Type};
+
+const LENGTHS: [usize; 2] = [6, 9];
+
+fn plan(model: &TinyLlama) -> Plan {
+    let (g, outputs) = model.training_graph();
+    Plan::new(&g, &outputs, &PlanOptions { capacity: tokens(16) }).unwrap()
+}
+
+#[test]
+fn gradients_of_a_llama_agree_with_central_differences() {
+    let model = TinyLlama::declare();
+    let plan = plan(&model);
+    let batch = sequences(&LENGTHS, 1);
+    let weights = Reference.load(&model.params, &|spec| {
+        let executor = model.executor(&Reference, NO_STATES, &[]);
+        let numbers = executor.weight(model.param(&spec.name));
+        let bytes = wootz_kernels::cast::bytes_of(&numbers).to_vec().into();
+        Ok(crate::HostTensor { ty: super::F32, bytes })
+    });
+    let mut executor = ReferenceExecutor::new(&weights.unwrap(), &[], NO_STATES).unwrap();
+    executor.run(&plan, &batch, None).unwrap();
+    let grads: Vec<Vec<f64>> =
+        (1..=model.params.specs().len()).map(|i| executor.output_f64(&plan, i).to_vec()).collect();
+    let mut checked = 0;
+    for ((param, spec), grad) in model.params.iter().zip(grads) {
+        // Every weight, a few numbers of each.
+        for at in (0..grad.len()).step_by(grad.len() / 7 + 1) {
+            let mut loss_at = |by: f64| {
+                executor.nudge(param, at, by);
+                executor.run(&plan, &batch, None).unwrap();
+                executor.nudge(param, at, -by);
+                executor.output_f64(&plan, 0)[0]
+            };
+            let slope = (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5;
+            let close = (grad[at] - slope).abs() <= 1e-6 * (1.0 + slope.abs());
+            assert!(close, "d loss / d {}[{at}] is {slope}, got {}", spec.name, grad[at]);
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "{checked} numbers were checked");
+}
+
+/// The losses of a few steps of plain gradient descent.
+fn descend(device: &dyn Device, n_steps: usize) -> Vec<f32> {
+    let model = TinyLlama::declare();
+    let plan = plan(&model);
+    let batch = sequences(&LENGTHS, 1);
+    let mut executor = model.executor(device, NO_STATES, &[]);
+    let mut losses = Vec::new();
+    for _ in 0..n_steps {
+        executor.run(&plan, &batch, None).unwrap();
+        losses.push(executor.output(&plan, &batch, 0)[0]);
+        let grads: Vec<Vec<f32>> =
+            (1..=model.params.specs().len()).map(|i| executor.output(&plan, &batch, i)).collect();
+        for ((param, _), grad) in model.params.iter().zip(grads) {
+            let stepped: Vec<f32> =
+                executor.weight(param).iter().zip(grad).map(|(w, g)| w - 0.1 * g).collect();
+            executor.set_weight(param, &stepped).unwrap();
+        }
+    }
+    losses
+}
+
+#[test]
+fn a_packed_training_step_lowers_the_loss_alike_on_every_device() {
+    let reference = descend(&Reference, 5);
+    assert!(reference.windows(2).all(|pair| pair[1] < pair[0]), "{reference:?}");
+    for isa in Isa::all_here() {
+        let losses = descend(&Cpu::with(isa, 2, Precision::Exact), 5);
+        assert_close(&losses, &reference, 1e-4, &|| format!("losses on {isa:?}"));
+    }
+}
+
+/// Log-probabilities, and the gradient of their sum in one sequence, over embeddings that the batch brings.
+fn packed(device: &dyn Device, of_sequence: usize, seed: u64) -> (Vec<f32>, Vec<f32>) {
+    let model = TinyLlama::declare();
+    let mut g = Graph::new(&model.params);
+    let x = g.input("x", Type::f32((Dim::Rows(Axis::Tokens, 1), model.d_model)));
+    let logprobs = model.logprobs(&mut g, x).unwrap();
+    let weights = g.loss_weights();
+    let loss = g.weighted_sum(logprobs, weights).unwrap();
+    let dx = g.backward(loss, &[x]).unwrap()[0];
+    let plan = Plan::new(&g, &[logprobs, dx], &PlanOptions { capacity: tokens(16) }).unwrap();
+    let mut batch: Batch = sequences(&LENGTHS, 1);
+    let mut numbers = super::rng::Rng::seeded(9).normals(LENGTHS[0] * model.d_model);
+    numbers.extend(super::rng::Rng::seeded(seed).normals(LENGTHS[1] * model.d_model));
+    batch.set("x", Data::F32(numbers));
+    let rows = batch.sequences[of_sequence].rows.clone();
+    let is_in = |row: usize| f32::from(u8::from(rows.contains(&row)));
+    batch.set("loss_weights", Data::F32((0..LENGTHS.iter().sum()).map(is_in).collect()));
+    let mut executor = model.executor(device, NO_STATES, &[]);
+    executor.run(&plan, &batch, None).unwrap();
+    (executor.output(&plan, &batch, 0), executor.output(&plan, &batch, 1))
+}
+
+#[test]
+fn packed_sequences_do_not_influence_each_other() {
+    let width = TinyLlama::declare().d_model;
+    for device in [&Reference as &dyn Device, &Cpu::new(2)] {
+        let (logprobs, dx) = packed(device, 0, 5);
+        let (own, others) = dx.split_at(LENGTHS[0] * width);
+        assert!(own.iter().any(|d| *d != 0.0));
+        assert!(others.iter().all(|d| *d == 0.0), "the second sequence moves the first one's loss");
+        let (_, dx) = packed(device, 1, 5);
+        let (others, own) = dx.split_at(LENGTHS[0] * width);
+        assert!(own.iter().any(|d| *d != 0.0));
+        assert!(others.iter().all(|d| *d == 0.0), "the first sequence moves the second one's loss");
+        // Another neighbour, the same bits.
+        let (with_another, _) = packed(device, 0, 6);
+        assert_eq!(logprobs[..LENGTHS[0]], with_another[..LENGTHS[0]]);
+        assert_ne!(logprobs[LENGTHS[0]..], with_another[LENGTHS[0]..]);
+    }
+}
+
+#[test]
+fn a_loss_that_is_more_than_one_number_is_an_error() {
+    let model = TinyLlama::declare();
+    let mut g = Graph::new(&model.params);
+    let x = g.input("x", Type::f32((Dim::Rows(Axis::Tokens, 1), model.d_model)));
+    let logprobs = model.logprobs(&mut g, x).unwrap();
+    let error = g.backward(logprobs, &[x]).unwrap_err();
+    assert_eq!(error.to_string(), "`backward` at ``: expected a loss (1), got F32 (T)");
+}
