@@ -128,8 +128,12 @@ impl Client {
                 | ureq::Error::Protocol(_)
         );
         // A certificate that is not trusted comes as an I/O error, too; another attempt would not help.
-        let why = error.to_string();
-        let is_passing = is_passing && !why.contains("certificate");
+        let mut why = error.to_string();
+        let is_untrusted = why.contains("certificate");
+        if is_untrusted {
+            why.push_str("\nhint: SSL_CERT_FILE names a file of certificates to trust");
+        }
+        let is_passing = is_passing && !is_untrusted;
         Failure { error: Error::Network { url: url.into(), why }, is_passing, retry_after: None }
     }
 

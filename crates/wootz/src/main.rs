@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod commands;
-mod home;
+mod machine;
 mod model_choice;
+mod output;
 mod sampling_args;
 mod session;
+mod settings;
 
 use std::process::ExitCode;
 
@@ -28,12 +30,17 @@ Models are named by a path, by a name in the home (`wootz list`), or as hf:org/n
 struct Cli {
     #[command(subcommand)]
     command: commands::Command,
+    /// Never touch the network
+    #[arg(long, global = true)]
+    offline: bool,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command.run() {
+    match cli.command.run(cli.offline) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough, as `head` does.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", describe(&error));
             ExitCode::FAILURE

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use wootz_model::Model;
+use wootz_remote::ModelName;
 
-use crate::home;
+use crate::settings;
 
 /// A model that exists on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,9 @@ impl ModelChoice {
         let Some(name) = name else { return Ok(Self::BuiltIn) };
         if let Some(path) = existing(name) {
             return Ok(Self::Path(path));
+        }
+        if name.starts_with("hf:") {
+            ModelName::parse(name)?;
         }
         bail!(
             "no model `{name}` here\nhint: expected a path, a name that `wootz list` shows, or hf:org/name after `wootz pull hf:org/name`"
@@ -64,7 +68,12 @@ fn existing(name: &str) -> Option<PathBuf> {
     if looks_like_model(path) {
         return Some(path.to_owned());
     }
-    let models = home::home().join("models");
+    let places = settings::places().ok()?;
+    if name.starts_with("hf:") {
+        let hub_name = ModelName::parse(name).ok()?;
+        return places.find(&hub_name).map(|model| model.path());
+    }
+    let models = places.models;
     [models.join(name), models.join(format!("{name}.gguf"))].into_iter().find(|path| looks_like_model(path))
 }
 

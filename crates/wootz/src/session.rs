@@ -13,6 +13,7 @@ use wootz_kernels::{Isa, Precision, TensorType};
 use wootz_model::{Model, Network, Words};
 use wootz_text::{GenerateEvent, Handle, Sampling, TokenId};
 
+use crate::machine;
 use crate::model_choice::ModelChoice;
 
 /// How a model is run.
@@ -76,7 +77,7 @@ impl RunningArgs {
 }
 
 fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    machine::compute_threads(&machine::Cpu::detect())
 }
 
 /// A model ready to answer.

@@ -1,13 +1,19 @@
 //! The verbs, one file each.
 
 mod convert;
+mod doctor;
 mod hidden;
+mod list;
 mod logits;
+mod pull;
 mod run;
 mod show;
 mod tokenize;
 
 use clap::Subcommand;
+
+use crate::output;
+use crate::settings::Settings;
 
 /// What to do.
 #[derive(Subcommand)]
@@ -18,10 +24,14 @@ pub(crate) enum Command {
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
     Hidden(hidden::HiddenArgs),
+    Pull(pull::PullArgs),
+    List(list::ListArgs),
+    Doctor(doctor::DoctorArgs),
 }
 
 impl Command {
-    pub(crate) fn run(self) -> anyhow::Result<()> {
+    /// Does it. `offline` forbids what would touch the network.
+    pub(crate) fn run(self, offline: bool) -> anyhow::Result<()> {
         match self {
             Command::Run(args) => args.run(),
             Command::Convert(args) => args.run(),
@@ -29,6 +39,9 @@ impl Command {
             Command::Tokenize(args) => args.run(),
             Command::Logits(args) => args.run(),
             Command::Hidden(args) => args.run(),
+            Command::Pull(args) => args.run(&Settings::from_environment(offline)?),
+            Command::List(args) => args.run(&Settings::from_environment(offline)?),
+            Command::Doctor(args) => args.run(&Settings::from_environment(offline)?),
         }
     }
 }
@@ -46,11 +59,7 @@ pub(crate) struct Ids(pub Vec<u32>);
 
 /// Prints a value as one line of JSON.
 fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, value)?;
-    writeln!(out)?;
-    Ok(())
+    output::print(&value.to_string())
 }
 
 #[cfg(test)]
