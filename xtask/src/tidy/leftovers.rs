@@ -53,10 +53,10 @@ fn stem(part: &std::ffi::OsStr) -> Option<&str> {
     part.to_str().map(|name| name.split('.').next().unwrap_or(name))
 }
 
-/// Control characters, direction overrides, and characters of no width.
+/// Control characters, direction overrides, and characters of no width but the joiners, which scripts and emoji need.
 fn is_invisible(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{ad}')
+        || matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{ad}')
 }
 
 #[cfg(test)]
