@@ -1,4 +1,6 @@
-//! The settings of sampling as arguments, shared by `run` and `chat`.
+//! The settings of sampling as arguments.
+//!
+//! Where:  shared by `run` and `chat`; what they mean stands at `wootz_text::Sampling`.
 
 use clap::Args;
 use wootz_text::{

@@ -1,10 +1,10 @@
 //! Every Rust file opens with a `//!` header; one that is more than a few pages also says where it stands.
 //!
 //! Where:  a check of [`tidy`](super).
-//! Idea:   library roots and folder modules owe a `Where:`, long files more than one sentence; the rest, an operator or an
-//!         error type, is told in its first.
+//! Idea:   library roots and folder modules owe a `Where:`, long files more than one sentence, unless their folder's
+//!         module tells it for all; the rest, an operator or an error type, is told in its first.
 
-use super::{Finding, Repository};
+use super::{File, Finding, Repository};
 
 /// A folder module of up to this many lines explains itself with one sentence.
 const SHORT_MODULE_LINES: usize = 40;
@@ -36,6 +36,7 @@ pub(super) fn check(repository: &Repository) -> Vec<Finding> {
             );
         } else if is_source
             && is_long
+            && !is_in_told_folder(repository, file)
             && header.concat().matches(". ").count() == 0
             && !LABELS.iter().any(|l| says(l))
         {
@@ -46,6 +47,12 @@ pub(super) fn check(repository: &Repository) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether the folder's own module says where its files stand.
+fn is_in_told_folder(repository: &Repository, file: &File) -> bool {
+    let folder = file.path.parent().and_then(|folder| repository.file(&folder.join("mod.rs")));
+    folder.is_some_and(|module| module.path != file.path && module.text.contains("\n//! Where:"))
 }
 
 #[cfg(test)]
@@ -68,6 +75,9 @@ mod tests {
         assert_eq!(n_findings("src/a.rs", &format!("//! A thing. Its source.\n{long}")), 0);
         assert_eq!(n_findings("src/a.rs", &format!("//! A thing.\n//! Source: a paper.\n{long}")), 0);
         assert_eq!(n_findings("src/a/mod.rs", &format!("//! A thing.\n//! Source: a paper.\n{long}")), 1);
+        let (module, file) =
+            (("src/a/mod.rs", "//! Things.\n//!\n//! Where:  here.\n"), format!("//! A thing.\n{long}"));
+        assert_eq!(check(&Repository::of(&[module, ("src/a/b.rs", &file)])).len(), 0);
         assert_eq!(n_findings("tests/it/main.rs", &format!("//! A thing.\n{long}")), 0);
     }
 }

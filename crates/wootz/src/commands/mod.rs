@@ -1,4 +1,6 @@
-//! The verbs, one file each.
+//! The verbs, one file each: arguments, what they do, and an example that a test executes.
+//!
+//! Where:  chosen by `main`; what a verb needs from below it gets as values, never from the environment.
 
 mod convert;
 mod doctor;
