@@ -13,7 +13,7 @@ use wootz_kernels::{TensorType, cast};
 use wootz_weights::gguf::{self, Value};
 use wootz_weights::{TensorInfo, safetensors};
 
-use crate::gguf::{GgufFamily, KeyWriter};
+use crate::gguf::{GgufFamily, KeyWriter, write_tokenizer};
 use crate::load::Model;
 use crate::names::{Names, Part, Place};
 use crate::{Error, Result};
@@ -76,7 +76,7 @@ fn to_gguf(
         None => {
             let family = GgufFamily::of_arch(config.arch)?;
             let out = metadata(model, family)?;
-            (out.pairs, out.tensors, (family.names)(config))
+            (out.pairs, out.tensors, family.names_of(config))
         }
     };
     let plan = plan(model, &names, options.dtype, true)?;
@@ -102,18 +102,19 @@ fn to_gguf(
 /// Everything that a GGUF says beside its tensors.
 fn metadata(model: &Model, family: &GgufFamily) -> Result<KeyWriter> {
     let hf = model.hf().ok_or_else(|| Error::Unsupported("the source has no config.json".to_owned()))?;
-    let mut out = KeyWriter::new(family.name);
+    let mut out = family.metadata(&model.network.config, hf)?;
     out.general("general.type", Value::from("model"));
     if let Some(name) = model.weights().path().file_name() {
         out.general("general.name", Value::Str(name.to_string_lossy().into_owned().into()));
     }
-    (family.write_keys)(&model.network.config, hf, &mut out)?;
     let words = crate::Words::of(model)?;
-    if words.tokenizer.is_none() {
+    if let Some(tokenizer) = &words.tokenizer {
+        let vocab = tokenizer.to_vocab(model.network.config.vocab_size);
+        let vocab =
+            vocab.map_err(|error| Error::NoGguf(format!("the tokenizer cannot become a GGUF's: {error}")))?;
+        write_tokenizer(&vocab, words.template_source.as_deref(), &mut out);
+    } else {
         out.general("tokenizer.ggml.model", Value::from("no_vocab"));
-    }
-    if let Some(template) = &words.template_source {
-        out.general("tokenizer.chat_template", Value::Str(template.clone().into()));
     }
     for (name, text) in model.source_files() {
         out.general(&format!("wootz.source.{name}"), Value::Str(text.into()));

@@ -13,9 +13,9 @@ use wootz_graph::{Device, HostTensor, ParamSpec, RopeStyle, Weights as DeviceWei
 use wootz_kernels::{TensorType, cast};
 use wootz_weights::{TensorInfo, TensorView, Weights};
 
-use crate::config::{AttentionConfig, Config, Mixer, Position};
+use crate::config::Config;
 use crate::convert::{place_in_halves, place_in_pairs, reordered};
-use crate::gguf::{GgufFamily, Keys};
+use crate::gguf::{GgufFamily, Keys, rotation};
 use crate::hf::Hf;
 use crate::names::{Names, Part, Place, renamed};
 use crate::network::Network;
@@ -58,11 +58,9 @@ impl Model {
             let keys = Keys::of(&weights)?
                 .ok_or_else(|| Error::Unsupported(format!("{} is no GGUF", weights.path().display())))?;
             let family = GgufFamily::of_keys(&keys)?;
-            let config = (family.from_gguf)(&keys)?;
-            let names = (family.names)(&config);
-            let source = keys.gguf().find::<&str>("wootz.source.config.json")?;
-            let hf = source.map(|text| Hf::parse("wootz.source.config.json", text.as_bytes())).transpose()?;
-            (config, names, hf)
+            let (config, hf) = family.config(&keys)?;
+            let names = family.names_of(&config);
+            (config, names, Some(hf))
         };
         Self::assemble(config, names, weights, hf)
     }
@@ -227,17 +225,6 @@ impl Model {
         let (ty, bytes) = all.unwrap_or((TensorType::F32, Vec::new()));
         Ok(HostTensor { ty, bytes: Cow::Owned(bytes) })
     }
-}
-
-/// The first rotating attention, its style, and the width that it rotates.
-fn rotation(config: &Config) -> Option<(&AttentionConfig, RopeStyle, usize)> {
-    config.layers.iter().find_map(|layer| match &layer.mixer {
-        Mixer::Attention(attention) => match &attention.position {
-            Position::Rope(table, style) => Some((attention, *style, 2 * table.inv_freq.len())),
-            _ => None,
-        },
-        _ => None,
-    })
 }
 
 /// The part of a tensor that a weight is.

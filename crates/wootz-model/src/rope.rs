@@ -9,7 +9,6 @@ use std::f64::consts::PI;
 use wootz_graph::{RopeScale, RopeTable};
 
 use crate::Result;
-use crate::gguf::Keys;
 use crate::hf::Hf;
 
 /// The frequencies for a rotated width of `n_rot`, from `rope_parameters` (transformers 5) or `rope_theta` and
@@ -143,55 +142,6 @@ pub(crate) fn from_parameters(
             let known = "default, linear, dynamic, llama3, yarn or longrope";
             return Err(p.error("rope_type", known, other));
         }
-    }
-    Ok(table)
-}
-
-/// The frequencies that a GGUF describes: `rope.freq_base`, `rope.scaling.*`, and the tensor `rope_freqs.weight`.
-pub(crate) fn from_gguf(keys: &Keys, n_rot: usize) -> Result<RopeTable> {
-    let theta = f64::from(keys.f32_or("rope.freq_base", 10_000.0)?);
-    let mut table = RopeTable::plain(theta, n_rot);
-    if let Some(factors) = keys.numbers("rope_freqs.weight") {
-        if factors.len() != table.inv_freq.len() {
-            let expected = format!("{} factors", table.inv_freq.len());
-            return Err(keys.error("rope_freqs.weight", &expected, &factors.len().to_string()));
-        }
-        table.inv_freq.iter_mut().zip(factors).for_each(|(freq, factor)| *freq /= factor);
-    }
-    let original_len = keys.find_usize("rope.scaling.original_context_length")?;
-    let max_len = keys.usize_or("context_length", 2048)?;
-    match keys.str("rope.scaling.type")?.unwrap_or("none") {
-        "none" | "longrope" => {}
-        "linear" => {
-            let factor = f64::from(keys.f32("rope.scaling.factor")?);
-            table.inv_freq.iter_mut().for_each(|freq| *freq = (f64::from(*freq) / factor) as f32);
-        }
-        "yarn" => {
-            let factor = f64::from(keys.f32("rope.scaling.factor")?);
-            let yarn = Yarn {
-                theta,
-                factor,
-                original_len: original_len.unwrap_or(max_len) as f64,
-                beta_fast: f64::from(keys.f32_or("rope.scaling.yarn_beta_fast", 32.0)?),
-                beta_slow: f64::from(keys.f32_or("rope.scaling.yarn_beta_slow", 1.0)?),
-                truncate: true,
-            };
-            yarn.apply(&mut table.inv_freq);
-            let attention = f64::from(keys.f32_or("rope.scaling.yarn_attn_factor", 1.0)?);
-            table.factor = (yarn_mscale(factor, 1.0) * attention) as f32;
-        }
-        other => return Err(keys.error("rope.scaling.type", "none, linear, yarn or longrope", other)),
-    }
-    // Phi-3's factors for sequences within and beyond the original context.
-    let factors = |name: &str| keys.numbers(name).filter(|factors| factors.len() == table.inv_freq.len());
-    if let (Some(short), Some(long)) =
-        (factors("rope_factors_short.weight"), factors("rope_factors_long.weight"))
-    {
-        let scaled =
-            |by: Vec<f32>| table.inv_freq.iter().zip(by).map(|(freq, by)| freq / by).collect::<Vec<f32>>();
-        let scale = RopeScale::Long { beyond: original_len.unwrap_or(max_len), inv_freq: scaled(long) };
-        let factor = keys.f32_or("rope.scaling.attn_factor", 1.0)?;
-        table = RopeTable { inv_freq: scaled(short), scale, factor };
     }
     Ok(table)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use wootz_text::{TokenId, Tokenizer};
 
-use crate::gguf::{Keys, template_of};
+use crate::gguf::{Keys, template_of, vocab_of};
 use crate::load::Model;
 use crate::{Error, Result};
 
@@ -57,7 +57,7 @@ impl Words {
 fn of_gguf(keys: &Keys) -> Result<(Option<Tokenizer>, Option<String>)> {
     let broken = |error: wootz_text::TokenizerError| Error::Unsupported(format!("{}: {error}", keys.file()));
     let source = |name: &str| keys.gguf().find::<&str>(&format!("wootz.source.{name}"));
-    let tokenizer = match (source("tokenizer.json")?, ()) {
+    let tokenizer = match (source("tokenizer.json")?, vocab_of(keys)?) {
         (Some(json), _) => {
             let mut tokenizer = Tokenizer::from_json(json.as_bytes().to_vec()).map_err(broken)?;
             if let Some(config) = source("tokenizer_config.json")? {
@@ -65,7 +65,8 @@ fn of_gguf(keys: &Keys) -> Result<(Option<Tokenizer>, Option<String>)> {
             }
             Some(tokenizer)
         }
-        (None, _) => None,
+        (None, Some(vocab)) => Some(Tokenizer::from_vocab(&vocab).map_err(broken)?),
+        (None, None) => None,
     };
     Ok((tokenizer, template_of(keys)?))
 }

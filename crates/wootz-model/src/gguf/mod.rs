@@ -1,59 +1,26 @@
 //! Models as GGUF files: which keys and tensor names say what `config.json` and Hugging Face's names say.
 //!
 //! Where:  read by [`Model::open`](crate::Model::open), written by [`convert`](crate::convert()).
-//! Idea:   most architectures share keys and names; a family adds in its own file what is its own.
+//! Idea:   most architectures share keys and names; a family adds a row of what is its own.
 //! Source: ggml's `docs/gguf.md`; llama.cpp's converter and loader for the conventions of each architecture.
 
+mod families;
 mod keys;
-mod llama;
 mod rope_keys;
 mod tokenizer;
 
+pub(crate) use families::GgufFamily;
 pub(crate) use keys::{KeyWriter, Keys};
-pub(crate) use rope_keys::write_rope;
+use rope_keys::write_rope;
 pub(crate) use tokenizer::{template_of, vocab_of, write_tokenizer};
 
-use crate::arch::Usual;
-use crate::config::{Config, Norm, Position};
+use wootz_graph::RopeStyle;
+use wootz_weights::gguf::Value;
+
+use crate::config::{AttentionConfig, Config, Ffn, Mixer, Norm, Position, Router};
 use crate::hf::Hf;
 use crate::names::{Names, Part};
-use crate::{Error, Result, rope};
-use wootz_graph::RopeStyle;
-
-/// What GGUF knows about a family.
-#[derive(Clone, Copy)]
-pub(crate) struct GgufFamily {
-    /// `general.architecture`.
-    pub name: &'static str,
-    /// The families of [`arch`](crate::arch) that it writes.
-    pub archs: &'static [&'static str],
-    /// Reads metadata.
-    pub from_gguf: fn(&Keys) -> Result<Config>,
-    /// Names and parts of tensors. For writing, parts say how what is in memory becomes what the file holds.
-    pub names: fn(&Config) -> Names,
-    /// Writes the family's keys.
-    pub write_keys: fn(&Config, &Hf, &mut KeyWriter) -> Result<()>,
-}
-
-/// Every family.
-const ALL: &[GgufFamily] = &[llama::LLAMA];
-
-impl GgufFamily {
-    /// The family of a file.
-    pub(crate) fn of_keys(keys: &Keys) -> Result<&'static Self> {
-        ALL.iter().find(|family| family.name == keys.arch()).ok_or_else(|| Error::UnknownArchitecture {
-            file: keys.file().to_owned(),
-            name: keys.arch().to_owned(),
-            known: ALL.iter().map(|family| family.name).collect::<Vec<_>>().join(", "),
-        })
-    }
-
-    /// The family that writes an architecture.
-    pub(crate) fn of_arch(arch: &str) -> Result<&'static Self> {
-        let found = ALL.iter().find(|family| family.archs.contains(&arch));
-        found.ok_or_else(|| Error::NoGguf(format!("GGUF has no name for the architecture `{arch}`")))
-    }
-}
+use crate::{Error, Result};
 
 /// Names that nearly all architectures share.
 pub(crate) const USUAL_NAMES: &[(&str, &str)] = &[
@@ -98,95 +65,101 @@ pub(crate) const USUAL_NAMES: &[(&str, &str)] = &[
     ("head_b", "output.bias"),
 ];
 
-/// The usual names, with q and k in pairs: ggml's Llama-like architectures rotate neighbours, so rows of each head
-/// change places on the way out, and a file's model rotates by pairs instead.
-pub(crate) fn names_in_pairs(config: &Config) -> Names {
-    let mut names = Names::whole(USUAL_NAMES);
-    let Some(crate::config::Mixer::Attention(attention)) = config.layers.first().map(|layer| &layer.mixer)
-    else {
-        return names;
-    };
-    if let Position::Rope(table, RopeStyle::Halves) = &attention.position {
-        let n_rot = 2 * table.inv_freq.len();
-        for (weight, file, n_heads) in [
-            ("wq", "attn_q.weight", attention.n_heads),
-            ("wk", "attn_k.weight", attention.n_kv_heads),
-            ("bq", "attn_q.bias", attention.n_heads),
-            ("bk", "attn_k.bias", attention.n_kv_heads),
-        ] {
-            let part = Part::HalvesFromPairs { n_heads, n_rot };
-            names = names.part(&format!("layers.{{}}.{weight}"), &format!("blk.{{}}.{file}"), part);
-        }
-    }
-    names
-}
-
-impl Usual {
-    /// `embedding_length`, `block_count`, `attention.head_count`, …
-    pub(crate) fn from_gguf(keys: &Keys) -> Result<Self> {
-        let (d_model, n_heads) = (keys.positive("embedding_length")?, keys.positive("attention.head_count")?);
-        let head_dim = keys.usize_or("attention.key_length", d_model / n_heads)?;
-        let usual = Self {
-            d_model,
-            n_layers: keys.usize("block_count")?,
-            n_heads,
-            n_kv_heads: keys.usize_or("attention.head_count_kv", n_heads)?,
-            head_dim,
-            max_seq_len: keys.usize_or("context_length", 2048)?,
-        };
-        if usual.n_layers > 4096 {
-            return Err(keys.error("block_count", "at most 4096", &usual.n_layers.to_string()));
-        }
-        if usual.n_kv_heads == 0 || !usual.n_heads.is_multiple_of(usual.n_kv_heads) {
-            let expected = format!("a divisor of {} heads", usual.n_heads);
-            return Err(keys.error("attention.head_count_kv", &expected, &usual.n_kv_heads.to_string()));
-        }
-        if usual.head_dim == 0 || usual.head_dim > 1 << 16 {
-            return Err(keys.error("attention.key_length", "1 to 65,536", &usual.head_dim.to_string()));
-        }
-        Ok(usual)
-    }
-
-    /// A decoder of these layers, whose head is tied where the file has no `output.weight`.
-    pub(crate) fn decoder_from_gguf(
-        &self,
-        arch: &'static str,
-        keys: &Keys,
-        final_norm: Norm,
-        layers: Vec<crate::config::LayerConfig>,
-    ) -> Result<Config> {
-        Ok(Config {
-            arch,
-            vocab_size: keys.vocab_size()?,
-            d_model: self.d_model,
-            max_seq_len: self.max_seq_len,
-            embed: crate::config::EmbedConfig::default(),
-            layers,
-            final_norm: Some(final_norm),
-            head: crate::config::Head::Lm {
-                tied: !keys.has_tensor("output.weight"),
-                bias: false,
-                scale: 1.0,
-                softcap: None,
-            },
-            bos_token: keys.token("bos"),
-            eos_tokens: ["eos", "eot", "eom"].iter().filter_map(|name| keys.token(name)).collect(),
+impl GgufFamily {
+    /// The family of a file.
+    pub(crate) fn of_keys(keys: &Keys) -> Result<&'static Self> {
+        families::ALL.iter().find(|family| family.name == keys.arch()).ok_or_else(|| {
+            Error::UnknownArchitecture {
+                file: keys.file().to_owned(),
+                name: keys.arch().to_owned(),
+                known: families::ALL.iter().map(|family| family.name).collect::<Vec<_>>().join(", "),
+            }
         })
     }
-}
 
-/// Rotation as a GGUF describes it, over its `rope.dimension_count` or whole heads.
-pub(crate) fn rope_of(keys: &Keys, head_dim: usize, style: RopeStyle) -> Result<Position> {
-    let n_rot = keys.usize_or("rope.dimension_count", head_dim)?;
-    if n_rot > head_dim || !n_rot.is_multiple_of(2) {
-        let expected = format!("an even number up to {head_dim}");
-        return Err(keys.error("rope.dimension_count", &expected, &n_rot.to_string()));
+    /// The family that writes an architecture.
+    pub(crate) fn of_arch(arch: &str) -> Result<&'static Self> {
+        let found = families::ALL.iter().find(|family| family.archs.contains(&arch));
+        found.ok_or_else(|| Error::NoGguf(format!("GGUF has no name for the architecture `{arch}`")))
     }
-    Ok(Position::Rope(std::sync::Arc::new(rope::from_gguf(keys, n_rot)?), style))
+
+    /// Where a file of this family has, or will have, each weight of a model.
+    ///
+    /// ggml's Llama-like architectures rotate neighbours: what is in halves here stands in pairs there.
+    pub(crate) fn names_of(&self, config: &Config) -> Names {
+        let names = (self.names)(config);
+        let Some((attention, RopeStyle::Halves, n_rot)) = rotation(config) else { return names };
+        if self.style == RopeStyle::Halves {
+            return names;
+        }
+        let q = Part::HalvesFromPairs { n_heads: attention.n_heads, n_rot };
+        let k = Part::HalvesFromPairs { n_heads: attention.n_kv_heads, n_rot };
+        [("wq", q), ("bq", q), ("wk", k), ("bk", k)]
+            .into_iter()
+            .fold(names, |names, (weight, part)| names.with_part(&format!("layers.{{}}.{weight}"), part))
+    }
+
+    /// All metadata of a model beside its tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::NoGguf`] for settings that GGUF cannot say.
+    pub(crate) fn metadata(&self, config: &Config, hf: &Hf) -> Result<KeyWriter> {
+        let mut out = KeyWriter::new(self.name);
+        write_usual(config, &mut out);
+        for (ours, theirs) in self.keys {
+            if let Some(value) = hf.get(ours).and_then(keys::value_of_json)
+                && !out.has(theirs)
+            {
+                out.value(theirs, value);
+            }
+        }
+        write_rope(hf, config, &mut out)?;
+        Ok(out)
+    }
+
+    /// The hyper-parameters of a file, and its `config.json`: the one it was written from, as long as its metadata
+    /// still says the same, else one made from the metadata.
+    pub(crate) fn config(&self, keys: &Keys) -> Result<(Config, Hf)> {
+        if let Some(text) = keys.gguf().find::<&str>("wootz.source.config.json")? {
+            let hf = Hf::parse("wootz.source.config.json", text.as_bytes())?;
+            let config = crate::arch::config_from_hf(&hf)?;
+            let said = self.metadata(&config, &hf)?;
+            if said.pairs.iter().all(|(key, value)| keys.gguf().get(key).as_ref() == Some(value)) {
+                return Ok((self.in_style(config), hf));
+            }
+        }
+        let hf = Hf::parse(keys.file(), keys.to_hf(self)?.to_string().as_bytes())?;
+        let mut config = crate::arch::config_from_hf(&hf)?;
+        keys.apply_rope_factors(&mut config)?;
+        Ok((self.in_style(config), hf))
+    }
+
+    /// The config with this family's rotation.
+    fn in_style(&self, mut config: Config) -> Config {
+        for layer in &mut config.layers {
+            if let Mixer::Attention(attention) = &mut layer.mixer
+                && let Position::Rope(_, style) = &mut attention.position
+            {
+                *style = self.style;
+            }
+        }
+        config
+    }
 }
 
-/// The keys that every decoder with attention has, and those that a rotation needs.
-pub(crate) fn write_usual(config: &Config, out: &mut KeyWriter) {
+/// The first rotating attention, its style, and the width that it rotates.
+pub(crate) fn rotation(config: &Config) -> Option<(&AttentionConfig, RopeStyle, usize)> {
+    config.layers.iter().find_map(|layer| match &layer.mixer {
+        Mixer::Attention(attention) => match &attention.position {
+            Position::Rope(table, style) => Some((attention, *style, 2 * table.inv_freq.len())),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// The keys that most architectures have.
+fn write_usual(config: &Config, out: &mut KeyWriter) {
     out.size("context_length", config.max_seq_len);
     out.size("embedding_length", config.d_model);
     out.size("block_count", config.layers.len());
@@ -196,27 +169,58 @@ pub(crate) fn write_usual(config: &Config, out: &mut KeyWriter) {
         Norm::Rms { eps } => out.f32("attention.layer_norm_rms_epsilon", eps),
         Norm::Layer { eps, .. } | Norm::LayerPlain { eps } => out.f32("attention.layer_norm_epsilon", eps),
     }
-    match &layer.ffn {
-        crate::config::Ffn::Plain { d_ff, .. } | crate::config::Ffn::Gated { d_ff, .. } => {
-            out.size("feed_forward_length", *d_ff);
+    let dense = config.layers.iter().find_map(|layer| match &layer.ffn {
+        Ffn::Plain { d_ff, .. } | Ffn::Gated { d_ff, .. } => Some(*d_ff),
+        _ => None,
+    });
+    let experts = config.layers.iter().find_map(|layer| match &layer.ffn {
+        Ffn::Experts(experts) => Some(experts),
+        _ => None,
+    });
+    out.size("feed_forward_length", dense.or(experts.map(|experts| experts.d_ff)).unwrap_or(0));
+    if let Some(experts) = experts {
+        out.size("expert_count", experts.n_experts);
+        out.size("expert_used_count", experts.n_used);
+        if let Router::SigmoidBiased { .. } = experts.router {
+            out.size("expert_gating_func", 2);
         }
-        crate::config::Ffn::Experts(experts) => {
-            out.size("expert_count", experts.n_experts);
-            out.size("expert_used_count", experts.n_used);
+    }
+    match &layer.mixer {
+        Mixer::Attention(attention) => {
+            out.size("attention.head_count", attention.n_heads);
+            out.size("attention.head_count_kv", attention.n_kv_heads);
+            out.size("attention.key_length", attention.head_dim);
+            out.size("attention.value_length", attention.head_dim);
+            if !attention.causal {
+                out.value("attention.causal", Value::Bool(false));
+            }
         }
-        crate::config::Ffn::None => {}
+        Mixer::Latent(latent) => {
+            out.size("attention.head_count", latent.n_heads);
+            out.size("attention.head_count_kv", 1);
+            out.size("attention.key_length", latent.kv_rank + latent.d_rope);
+            out.size("attention.value_length", latent.kv_rank);
+            out.size("attention.key_length_mla", latent.d_nope + latent.d_rope);
+            out.size("attention.value_length_mla", latent.d_v);
+            out.size("rope.dimension_count", latent.d_rope);
+        }
+        Mixer::Mamba(mamba) => {
+            out.size("attention.head_count", 0);
+            out.size("ssm.conv_kernel", mamba.d_conv);
+            out.size("ssm.inner_size", mamba.d_inner);
+            out.size("ssm.state_size", mamba.d_state);
+            out.size("ssm.time_step_rank", mamba.dt_rank);
+        }
+        Mixer::Mamba2(mamba) => {
+            out.size("attention.head_count", 0);
+            out.size("ssm.conv_kernel", mamba.d_conv);
+            out.size("ssm.inner_size", mamba.n_heads * mamba.head_dim);
+            out.size("ssm.state_size", mamba.d_state);
+            out.size("ssm.time_step_rank", mamba.n_heads);
+            out.size("ssm.group_count", mamba.n_groups);
+        }
     }
-    let crate::config::Mixer::Attention(attention) = &layer.mixer else { return };
-    out.size("attention.head_count", attention.n_heads);
-    out.size("attention.head_count_kv", attention.n_kv_heads);
-    if attention.head_dim * attention.n_heads != config.d_model {
-        out.size("attention.key_length", attention.head_dim);
-        out.size("attention.value_length", attention.head_dim);
-    }
-    if let Some(window) = attention.window {
-        out.size("attention.sliding_window", window);
-    }
-    if let Position::Rope(table, _) = &attention.position {
-        out.size("rope.dimension_count", 2 * table.inv_freq.len());
+    if let Some((_, _, n_rot)) = rotation(config) {
+        out.size("rope.dimension_count", n_rot);
     }
 }

@@ -278,6 +278,18 @@ pub(crate) struct Pre {
     spelling: Spelling,
 }
 
+impl Pre {
+    /// Whether pieces that are tokens are not merged.
+    pub(crate) fn ignores_merges(&self) -> bool {
+        self.ignores_merges
+    }
+
+    /// Whether tokens are spelled in GPT-2's alphabet.
+    pub(crate) fn spells_bytes(&self) -> bool {
+        self.spelling == Spelling::Bytes
+    }
+}
+
 /// How tokens spell text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Spelling {

@@ -17,6 +17,7 @@ mod charsmap;
 mod config;
 mod decoder;
 mod error;
+mod export;
 mod fields;
 mod ggml;
 mod hash;
