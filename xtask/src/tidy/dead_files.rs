@@ -102,7 +102,8 @@ fn is_target_elsewhere(repository: &Repository, file: &File) -> bool {
     !is_member && manifest.text.contains(name)
 }
 
-/// A golden file is alive when a test or a script names it or a folder of `golden/` that holds it.
+/// A golden file is alive when a test or a script names it or a folder of `golden/` that holds it. Scripts are alive: what
+/// they make or check is named by them.
 fn dead_golden(repository: &Repository) -> Vec<Finding> {
     let is_reader =
         |file: &&File| matches!(file.path.extension().and_then(|e| e.to_str()), Some("rs" | "py" | "sh"));
@@ -112,7 +113,8 @@ fn dead_golden(repository: &Repository) -> Vec<Finding> {
         let names: Vec<&str> = parts.chain(path.file_stem().and_then(|s| s.to_str())).collect();
         readers.iter().filter(|r| r.path != path).any(|r| names.iter().any(|name| r.text.contains(name)))
     };
-    let dead = repository.golden.iter().filter(|path| !named(path));
+    let is_script = |path: &Path| matches!(path.extension().and_then(|e| e.to_str()), Some("py" | "sh"));
+    let dead = repository.golden.iter().filter(|path| !is_script(path) && !named(path));
     let what = "no test or script names this file: use it or delete it";
     dead.map(|path| Finding { path: path.clone(), line: 1, what: what.into() }).collect()
 }
