@@ -14,6 +14,7 @@ mod isa;
 mod kv_store;
 mod linear;
 mod packed;
+mod peaks;
 mod pool;
 mod rows;
 mod scan;
@@ -34,6 +35,7 @@ pub use linear::{
     ExpertPart, ExpertRows, LinearPart, grouped_linear, linear, linear_input_grad, linear_weight_grad,
 };
 pub use packed::{PackedMatrix, Precision};
+pub use peaks::Peaks;
 pub use pool::Pool;
 pub use rows::*;
 pub use scan::{Conv1d, ScanSeq, SelectiveScan, SsdScan, conv1d_update, selective_scan, ssd_scan};

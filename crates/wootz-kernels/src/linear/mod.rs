@@ -8,18 +8,22 @@
 //! # Invariants
 //! - The additions of one output have one order, whatever the number of tokens, tiles, parts or threads.
 
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod float;
 mod grad;
 mod integer;
 mod tiles;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use bf16::chains as bf16_chains;
 pub use grad::{linear_input_grad, linear_weight_grad};
 
 use crate::cast::cast;
 use crate::packed::{Layout, PackedMatrix, Shape};
 use crate::pool::SharedSlice;
 use crate::simd::LANES;
-use crate::{Isa, Pool};
+use crate::{Isa, Pool, Precision};
 use tiles::{Form, Rows, Tiles};
 
 /// One matrix of a product and where its results go.
@@ -163,8 +167,15 @@ impl<'a> Group<'a> {
     }
 
     /// How its activations are packed.
-    fn form(&self) -> Form {
-        self.quants().map_or(Form::Floats, |(_, shape)| Form::Quants(integer::Sums::of(shape)))
+    fn form(&self, isa: Isa) -> Form {
+        match self.weight {
+            Panels::Rows(weight) => match weight.layout() {
+                Layout::Quant(shape) => Form::Quants(integer::Sums::of(shape)),
+                Layout::Bf16 if weight.precision() == Precision::Fast && isa.has_bf16() => Form::Bf16Pairs,
+                _ => Form::Floats,
+            },
+            _ => Form::Floats,
+        }
     }
 
     /// Writes sixteen outputs of a row, or as many as the matrix has.
@@ -209,7 +220,7 @@ fn products(
     let form_of: Vec<usize> = groups
         .iter()
         .map(|group| {
-            let form = group.form();
+            let form = group.form(isa);
             forms.iter().position(|&f| f == form).unwrap_or_else(|| {
                 forms.push(form);
                 forms.len() - 1
@@ -222,6 +233,11 @@ fn products(
             let (group, panels) = (&groups[*index], panels.clone());
             let tiles = &tiles.list()[range.clone()];
             let x = packed[form_of[*index]];
+            #[cfg(target_arch = "x86_64")]
+            if let (Form::Bf16Pairs, Panels::Rows(weight)) = (group.form(isa), group.weight) {
+                let x = cast::<i32>(x).expect("scratch space is aligned");
+                return bf16::Product { group, weight, panels, tiles, targets, x }.run(isa);
+            }
             match group.quants() {
                 Some((weight, shape)) => {
                     let x = cast::<i32>(x).expect("scratch space is aligned");
@@ -265,9 +281,9 @@ fn tasks(pool: &Pool, k: usize, tiles: &Tiles, groups: &[Group<'_>]) -> Vec<Task
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TensorType;
     use crate::cast::bytes_of;
     use crate::test_rng::{Rng, assert_close, random_blocks};
-    use crate::{Precision, TensorType};
 
     /// The twin: one sum in f64 for each output.
     fn plain(x: &[f32], weight: &PackedMatrix, bias: Option<&[f32]>) -> Vec<f32> {
@@ -419,6 +435,23 @@ mod tests {
                     let first = first.get_or_insert_with(|| out.clone());
                     assert_close(&out, first, 1e-4, 1e-5);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn bf16_products_stay_within_the_error_of_rounding_activations() {
+        let mut rng = Rng::seeded(7);
+        let pool = Pool::new(2);
+        for (m, n, k) in [(1, 70, 64), (2, 16, 3), (5, 33, 7), (13, 130, 96), (27, 17, 200)] {
+            let weight = packed(&mut rng, TensorType::BF16, Precision::Fast, n, k);
+            let x = rng.normals(m * k);
+            let rounded: Vec<f32> = x.iter().map(|&x| half::bf16::from_f32(x).to_f32()).collect();
+            for isa in Isa::all_here() {
+                let want = plain(if isa.has_bf16() { &rounded } else { &x }, &weight, None);
+                let mut out = vec![f32::NAN; m * n];
+                linear(isa, &pool, &x, m, &mut [LinearPart { weight: &weight, bias: None, out: &mut out }]);
+                assert_close(&out, &want, 3e-5, 1e-5);
             }
         }
     }

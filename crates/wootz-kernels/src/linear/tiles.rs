@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use half::bf16;
+
 use super::integer::{Quantize, RECORD, Sums};
 use crate::cast::cast_mut;
 use crate::pool::SharedSlice;
@@ -27,6 +29,16 @@ impl Rows<'_> {
     pub fn k(&self) -> usize {
         match *self {
             Rows::Of { k, .. } | Rows::Gathered { k, .. } | Rows::ColumnsOf { k, .. } => k,
+        }
+    }
+
+    /// Rounds to bf16, in pairs: `[k / 2][width]`.
+    fn interleave_bf16(&self, tile: &Tile, out: &mut [i32]) {
+        let round = |x: f32| u32::from(bf16::from_f32(x).to_bits());
+        for (t, index) in tile.rows.clone().enumerate() {
+            for (pair, out) in self.row(index).chunks(2).zip(out.chunks_exact_mut(tile.width)) {
+                out[t] = (round(pair[0]) | round(pair.get(1).copied().unwrap_or(0.0)) << 16) as i32;
+            }
         }
     }
 
@@ -148,6 +160,7 @@ impl Tiles {
                     Form::Floats => {
                         rows.interleave(tile, cast_mut(crate::cast::bytes_of_mut(out)).expect(aligned));
                     }
+                    Form::Bf16Pairs => rows.interleave_bf16(tile, out),
                     Form::Quants(sums) => {
                         for (t, row) in tile.rows.clone().enumerate() {
                             let (row, width) = (rows.row(row), tile.width);
@@ -165,6 +178,8 @@ impl Tiles {
 pub(super) enum Form {
     /// `[k / 2][2][width]` f32.
     Floats,
+    /// `[k / 2][width]` pairs of bf16.
+    Bf16Pairs,
     /// `[k / 32]` records of 8-bit numbers.
     Quants(Sums),
 }
@@ -174,6 +189,7 @@ impl Form {
     fn words(self, k: usize) -> usize {
         match self {
             Form::Floats => k.next_multiple_of(2),
+            Form::Bf16Pairs => k.div_ceil(2),
             Form::Quants(_) => k / 32 * RECORD,
         }
     }

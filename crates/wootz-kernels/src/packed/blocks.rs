@@ -129,24 +129,21 @@ pub(super) fn quants(ty: TensorType, block: &[u8], out: &mut [u8]) {
         TensorType::Q2_K => pairs(&block[16..80], out),
         TensorType::Q3_K => {
             pairs(&block[32..96], out);
-            for (i, o) in out.iter_mut().enumerate() {
-                *o |= (block[i % 32] >> (i / 32) & 1) << 2;
-            }
+            add_bits(&block[..32], 2, out);
         }
         TensorType::Q4_K => nibbles(&block[16..144], 32, out),
         TensorType::Q5_K => {
             nibbles(&block[48..176], 32, out);
-            for (i, o) in out.iter_mut().enumerate() {
-                *o |= (block[16 + i % 32] >> (i / 32) & 1) << 4;
-            }
+            add_bits(&block[16..48], 4, out);
         }
         TensorType::Q6_K => {
             let (low, high) = (&block[..128], &block[128..192]);
-            for (i, o) in out.iter_mut().enumerate() {
-                let (half, quarter, l) = (i / 128, i / 32 % 4, i % 32);
-                let low = low[64 * half + 32 * (quarter % 2) + l] >> (4 * (quarter / 2)) & 15;
-                let high = high[32 * half + l] >> (2 * quarter) & 3;
-                *o = low | high << 4;
+            for (quarter, out) in out.chunks_exact_mut(32).enumerate() {
+                let (half, quarter) = (quarter / 4, quarter % 4);
+                let low = &low[64 * half + 32 * (quarter % 2)..];
+                for ((o, low), high) in out.iter_mut().zip(low).zip(&high[32 * half..]) {
+                    *o = low >> (4 * (quarter / 2)) & 15 | (high >> (2 * quarter) & 3) << 4;
+                }
             }
         }
         TensorType::IQ4_XS => nibbles(&block[8..136], 16, out),
@@ -173,7 +170,18 @@ fn nibbles_and_bits(bytes: &[u8], bits: &[u8], out: &mut [u8]) {
 
 /// Each 32 bytes hold 32 numbers in each pair of bits, lowest first.
 fn pairs(bytes: &[u8], out: &mut [u8]) {
-    out.iter_mut().enumerate().for_each(|(i, o)| *o = bytes[i / 128 * 32 + i % 32] >> (2 * (i / 32 % 4)) & 3);
+    for (bytes, out) in bytes.chunks_exact(32).zip(out.chunks_exact_mut(128)) {
+        for (quarter, out) in out.chunks_exact_mut(32).enumerate() {
+            out.iter_mut().zip(bytes).for_each(|(o, b)| *o = b >> (2 * quarter) & 3);
+        }
+    }
+}
+
+/// 32 bytes hold one bit for every 32 numbers, lowest first; it becomes bit `place`.
+fn add_bits(bytes: &[u8], place: u32, out: &mut [u8]) {
+    for (i, out) in out.chunks_exact_mut(32).enumerate() {
+        out.iter_mut().zip(bytes).for_each(|(o, b)| *o |= (b >> i & 1) << place);
+    }
 }
 
 /// Five ternary digits a byte, as a fraction of 256; digit `n` shows after multiplying by `3ⁿ`.

@@ -62,27 +62,39 @@ pub(crate) fn place(layout: Layout, lane: usize, k: usize) -> usize {
     }
 }
 
-/// Interleaves up to sixteen rows of `k` numbers.
+/// Interleaves up to sixteen rows of `k` numbers, which come from a file and need not be aligned.
 pub(super) fn pack_panel(layout: Layout, k: usize, rows: &[u8], panel: &mut [u8]) {
     match layout {
-        Layout::F32 => interleave::<4>(layout, k, rows, panel),
-        _ => interleave::<2>(layout, k, rows, panel),
-    }
-}
-
-/// Bytes are moved in numbers of `N`; `rows` come from a file and need not be aligned.
-fn interleave<const N: usize>(layout: Layout, k: usize, rows: &[u8], panel: &mut [u8]) {
-    let (panel, _) = panel.as_chunks_mut::<N>();
-    let (rows, _) = rows.as_chunks::<N>();
-    for (lane, row) in rows.chunks(k.max(1)).enumerate() {
-        for (i, x) in row.iter().enumerate() {
-            panel[place(layout, lane, i)] = if cfg!(target_endian = "big") { reversed(*x) } else { *x };
+        Layout::F32 => interleave::<4>(k, rows, panel),
+        Layout::F16 => interleave::<2>(k, rows, panel),
+        // A pair of bf16 moves as one number; an odd row has half a pair at its end.
+        _ if k.is_multiple_of(2) && cfg!(target_endian = "little") => interleave::<4>(k / 2, rows, panel),
+        _ => {
+            let panel = panel.as_chunks_mut::<2>().0;
+            for (lane, row) in rows.as_chunks::<2>().0.chunks(k.max(1)).enumerate() {
+                for (i, x) in row.iter().enumerate() {
+                    panel[place(layout, lane, i)] = native(*x);
+                }
+            }
         }
     }
 }
 
-fn reversed<const N: usize>(mut x: [u8; N]) -> [u8; N] {
-    x.reverse();
+/// `[k][16]` numbers of `N` bytes.
+fn interleave<const N: usize>(k: usize, rows: &[u8], panel: &mut [u8]) {
+    let panel = panel.as_chunks_mut::<N>().0.as_chunks_mut::<LANES>().0;
+    for (lane, row) in rows.as_chunks::<N>().0.chunks(k.max(1)).enumerate() {
+        for (x, step) in row.iter().zip(&mut *panel) {
+            step[lane] = native(*x);
+        }
+    }
+}
+
+/// Files are little-endian.
+fn native<const N: usize>(mut x: [u8; N]) -> [u8; N] {
+    if cfg!(target_endian = "big") {
+        x.reverse();
+    }
     x
 }
 

@@ -32,6 +32,7 @@ pub struct PackedMatrix {
     k: usize,
     ty: TensorType,
     layout: Layout,
+    precision: Precision,
     data: AlignedBytes,
 }
 
@@ -95,7 +96,7 @@ impl PackedMatrix {
                 }
             }),
         }
-        PackedMatrix { n, k, ty, layout, data }
+        PackedMatrix { n, k, ty, layout, precision, data }
     }
 
     /// Outputs.
@@ -147,6 +148,10 @@ impl PackedMatrix {
             Layout::Quant(shape) => quant::part_of_panel(shape, self.k, panel, lane, first, out),
             _ => float::part_of_panel(self.layout, panel, lane, first, out),
         }
+    }
+
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
     }
 
     pub(crate) fn layout(&self) -> Layout {

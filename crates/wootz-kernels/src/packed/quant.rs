@@ -22,22 +22,36 @@ pub(super) fn panel_bytes(shape: Shape, k: usize) -> (usize, usize) {
 
 /// Packs up to sixteen rows of a file.
 pub(super) fn pack_panel(ty: TensorType, shape: Shape, k: usize, rows: &[u8], panel: &mut [u8]) {
-    let (quant_bytes, _) = panel_bytes(shape, k);
-    let (planes, records) = panel.split_at_mut(quant_bytes);
-    let plane_bytes = 64 * shape.quants.bits();
-    let mut quants = [0; 256];
-    let quants = &mut quants[..ty.block_len()];
+    let (planes, records) = panel.split_at_mut(panel_bytes(shape, k).0);
+    let (block_len, block_bytes) = (ty.block_len(), ty.block_bytes());
     let row_bytes = ty.row_bytes(k).expect("checked in `pack`");
-    for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
-        for (i, block) in row.chunks_exact(ty.block_bytes()).enumerate() {
-            blocks::scales(ty, block, lane, &mut records[i * shape.scales.bytes()..][..shape.scales.bytes()]);
-            blocks::quants(ty, block, quants);
-            let first = i * ty.block_len() / 32;
-            for (j, quants) in quants.as_chunks::<32>().0.iter().enumerate() {
-                put(shape.quants, quants, lane, &mut planes[(first + j) * plane_bytes..][..plane_bytes]);
-            }
+    let mut quants = [[0; 256]; LANES];
+    let plane_sets = planes.chunks_exact_mut(block_len / 32 * 64 * shape.quants.bits());
+    for (i, planes) in plane_sets.enumerate() {
+        let record = &mut records[i * block_len / 32 / shape.scales.group() * shape.scales.bytes()..];
+        for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+            let block = &row[i * block_bytes..(i + 1) * block_bytes];
+            blocks::scales(ty, block, lane, &mut record[..shape.scales.bytes()]);
+            blocks::quants(ty, block, &mut quants[lane][..block_len]);
+        }
+        for (j, planes) in planes.chunks_exact_mut(64 * shape.quants.bits()).enumerate() {
+            put(shape.quants, &four_inputs_each(&quants, j), planes.as_chunks_mut::<64>().0);
         }
     }
+}
+
+/// A vector of four inputs of every row, as words.
+type Vector = [u32; LANES];
+
+/// The eight vectors of sub-block `j`.
+fn four_inputs_each(quants: &[[u8; 256]; LANES], j: usize) -> [Vector; 8] {
+    let mut out = [[0; LANES]; 8];
+    for (lane, row) in quants.iter().enumerate() {
+        for (i, four) in row[32 * j..32 * j + 32].as_chunks::<4>().0.iter().enumerate() {
+            out[i][lane] = u32::from_le_bytes(*four);
+        }
+    }
+    out
 }
 
 /// Byte of input `k` of a row inside a vector of four inputs.
@@ -45,31 +59,39 @@ const fn byte(lane: usize, k: usize) -> usize {
     lane * 4 + k % 4
 }
 
-/// Puts 32 quants of a row into the planes.
-fn put(kind: Quants, quants: &[u8; 32], lane: usize, planes: &mut [u8]) {
-    let four = |planes: &mut [u8], k: usize, q: u8| {
-        planes[k / 4 % 4 * 64 + byte(lane, k)] |= (q & 15) << (k / 16 * 4)
-    };
-    let two =
-        |planes: &mut [u8], k: usize, q: u8| planes[k / 4 % 2 * 64 + byte(lane, k)] |= (q & 3) << (k / 8 * 2);
-    let one = |planes: &mut [u8], k: usize, q: u8| planes[byte(lane, k)] |= (q & 1) << (k / 4);
-    for (k, &q) in quants.iter().enumerate() {
-        match kind {
-            Quants::Bits8 => planes[k / 4 * 64 + byte(lane, k)] = q,
-            Quants::Bits4 | Quants::Table(_) => four(planes, k, q),
-            Quants::Bits2 => two(planes, k, q),
-            Quants::Bits3 => {
-                two(planes, k, q);
-                one(&mut planes[128..], k, q >> 2);
+/// Puts 32 quants of sixteen rows into the planes.
+fn put(kind: Quants, v: &[Vector; 8], planes: &mut [[u8; 64]]) {
+    match kind {
+        Quants::Bits8 => put_plane::<8>(v, 0, planes),
+        Quants::Bits4 | Quants::Table(_) => put_plane::<4>(v, 0, planes),
+        Quants::Bits2 => put_plane::<2>(v, 0, planes),
+        Quants::Bits3 => {
+            put_plane::<2>(v, 0, planes);
+            put_plane::<1>(v, 2, &mut planes[2..]);
+        }
+        Quants::Bits5 => {
+            put_plane::<4>(v, 0, planes);
+            put_plane::<1>(v, 4, &mut planes[4..]);
+        }
+        Quants::Bits6 => {
+            put_plane::<4>(v, 0, planes);
+            put_plane::<2>(v, 4, &mut planes[4..]);
+        }
+    }
+}
+
+/// `N` bits of every quant, from bit `shift` on, as `N` vectors: vector `i` of eight goes to vector `i % N`.
+fn put_plane<const N: usize>(v: &[Vector; 8], shift: u32, planes: &mut [[u8; 64]]) {
+    let mask = 0x0101_0101 * ((1 << N) - 1) as u32;
+    for (i, plane) in planes[..N].iter_mut().enumerate() {
+        let mut words = [0_u32; LANES];
+        for (part, v) in v.iter().skip(i).step_by(N).enumerate() {
+            for (word, v) in words.iter_mut().zip(v) {
+                *word |= (v >> shift & mask) << (part * N);
             }
-            Quants::Bits5 => {
-                four(planes, k, q);
-                one(&mut planes[256..], k, q >> 4);
-            }
-            Quants::Bits6 => {
-                four(planes, k, q);
-                two(&mut planes[256..], k, q >> 4);
-            }
+        }
+        for (bytes, word) in plane.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
         }
     }
 }
