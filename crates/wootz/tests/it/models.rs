@@ -130,3 +130,27 @@ fn the_doctor_says_what_is_here() {
         "{text}"
     );
 }
+
+#[test]
+fn a_pulled_model_answers_as_the_same_one_inside_the_program_does() {
+    let home = tempfile::tempdir().unwrap();
+    let small = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/wootz-small.gguf")).unwrap();
+    let server = HubServer::start(
+        FakeRepo::new("org/small-GGUF").lfs("small-F16.gguf", small).lfs("small-Q4_0.gguf", "?"),
+    );
+    server.fault(Hop::Body, "small-F16.gguf", Fault::DropAfter(5_000_000));
+    let run = |model: &[&str]| {
+        let args = ["--ids", "5,6,7", "--max-tokens", "4", "--temperature", "0", "--json"];
+        json(wootz(home.path()).arg("run").args(model).args(args))["token_ids"].clone()
+    };
+    let not_here = ["run", "-m", "hf:org/small-GGUF:F16", "--ids", "5"];
+    assert!(fail(wootz(home.path()).args(not_here), 1).contains("wootz pull"));
+    succeed(wootz(home.path()).env("HF_ENDPOINT", server.endpoint()).args(["pull", "hf:org/small-GGUF:F16"]));
+    assert_eq!(run(&["-m", "hf:org/small-GGUF:F16"]), run(&[]));
+    let listed = json(wootz(home.path()).args(["list", "--json"]));
+    assert_eq!(
+        run(&["-m", listed["models"][0]["name"].as_str().unwrap()]),
+        run(&[]),
+        "by its name in the list"
+    );
+}
