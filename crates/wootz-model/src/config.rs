@@ -48,6 +48,8 @@ pub struct EmbedConfig {
     pub scale: f32,
     /// Learned positions: how many.
     pub n_positions: Option<usize>,
+    /// Rows of the files' table of positions that stand before the first one's (RoBERTa's padding).
+    pub n_skipped_positions: usize,
     /// Token types (BERT's segments): how many. All tokens are of type 0.
     pub n_token_types: Option<usize>,
     /// After the sum.
@@ -56,7 +58,7 @@ pub struct EmbedConfig {
 
 impl Default for EmbedConfig {
     fn default() -> Self {
-        Self { scale: 1.0, n_positions: None, n_token_types: None, norm: None }
+        Self { scale: 1.0, n_positions: None, n_skipped_positions: 0, n_token_types: None, norm: None }
     }
 }
 

@@ -5,6 +5,7 @@
 //!         file and the key. A nested `text_config` is looked into where the outer level lacks a key, then the
 //!         defaults that transformers has for the architecture.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -39,7 +40,7 @@ impl Hf {
             expected: "a JSON object".to_owned(),
             got,
         };
-        match serde_json::from_slice(text) {
+        match serde_json::from_slice(&quote_specials(text)) {
             Ok(Value::Object(map)) => Ok(Self::of_map(file.to_owned(), map)),
             Ok(_) => Err(fail("another value".to_owned())),
             Err(error) => Err(fail(error.to_string())),
@@ -181,11 +182,14 @@ impl Hf {
     /// Refuses a setting that would change what is computed and has only one implementation here.
     pub fn require(&self, key: &str, supported: impl Into<Value>) -> Result<()> {
         let supported = supported.into();
-        match self.get(key) {
-            Some(value) if *value != supported => {
-                Err(self.error(key, &supported.to_string(), &value.to_string()))
+        let is_it =
+            |got: &Value| *got == supported || (got.is_number() && got.as_f64() == supported.as_f64());
+        match self.get(key).filter(|got| !is_it(got)) {
+            Some(got) => {
+                let got: String = got.to_string().chars().take(80).collect();
+                Err(self.error(key, &supported.to_string(), &got))
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
@@ -194,6 +198,29 @@ impl Hf {
         let (file, key) = (self.file.clone(), self.spelled(key).to_owned());
         Error::Config { file, key, expected: expected.to_owned(), got: got.to_owned() }
     }
+}
+
+/// Puts quotes around `NaN` and `Infinity`, which Python writes as numbers though JSON has none.
+fn quote_specials(text: &[u8]) -> Cow<'_, [u8]> {
+    const SPECIALS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
+    if !text.windows(3).any(|word| word == b"NaN" || word == b"Inf") {
+        return Cow::Borrowed(text);
+    }
+    let mut quoted = Vec::with_capacity(text.len() + 64);
+    let (mut at, mut in_string) = (0, false);
+    while at < text.len() {
+        let special = SPECIALS.iter().find(|word| !in_string && text[at..].starts_with(word));
+        if let Some(word) = special {
+            quoted.extend([b"\"", *word, b"\""].concat());
+            at += word.len();
+            continue;
+        }
+        let escaped = in_string && text[at] == b'\\';
+        in_string ^= text[at] == b'"';
+        quoted.extend(&text[at..text.len().min(at + 1 + usize::from(escaped))]);
+        at += 1 + usize::from(escaped);
+    }
+    Cow::Owned(quoted)
 }
 
 #[cfg(test)]
@@ -223,5 +250,12 @@ mod tests {
         let error = hf(r#"{"cross": true}"#).require("cross", false).unwrap_err().to_string();
         assert_eq!(error, "config.json: `cross`: expected false, got true");
         hf(r#"{"cross": false}"#).require("cross", false).unwrap();
+    }
+
+    #[test]
+    fn python_spells_infinity_without_quotes() {
+        let hf = hf(r#"{"a\"NaN": [0.0, Infinity, -Infinity], "b": NaN}"#);
+        assert_eq!(hf.get("a\"NaN").unwrap().to_string(), r#"[0.0,"Infinity","-Infinity"]"#);
+        assert_eq!(hf.str("b"), Some("NaN"));
     }
 }

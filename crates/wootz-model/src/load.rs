@@ -67,8 +67,10 @@ impl Model {
 
     fn assemble(config: Config, names: Names, weights: Weights, hf: Option<Hf>) -> Result<Self> {
         let network = Arc::new(Network::declare(config));
-        let embed = names.place("embed").map(|place| place.file_name).unwrap_or_default();
-        let fits = |rename: &&(&'static str, &'static str)| weights.get(&renamed(&embed, **rename)).is_some();
+        let embed: Vec<Place> = names.places("embed").collect();
+        let fits = |rename: &&(&'static str, &'static str)| {
+            embed.iter().any(|place| weights.info(&renamed(&place.file_name, **rename)).is_some())
+        };
         let rename = names.renames.iter().find(fits).copied().unwrap_or_default();
         let model = Self { network, weights, names, rename, hf };
         for spec in model.network.params.specs() {
@@ -189,13 +191,22 @@ impl Model {
         Ok(())
     }
 
+    /// Where a weight is in these files: at the first of its places that they have, renamed or not, as heads stand
+    /// beside a renamed body; or else where it should be.
     fn place(&self, spec: &ParamSpec) -> Result<Place> {
-        let place = self.names.place(&spec.name).ok_or_else(|| Error::Tensor {
+        let rename = |place: Place| Place { file_name: renamed(&place.file_name, self.rename), ..place };
+        for place in self.names.places(&spec.name) {
+            for place in [rename(place.clone()), place] {
+                if self.weights.info(&place.file_name.replace("{e}", "0")).is_some() {
+                    return Ok(place);
+                }
+            }
+        }
+        self.names.place(&spec.name).map(rename).ok_or_else(|| Error::Tensor {
             name: spec.name.clone(),
             expected: format!("a name in the files of `{}`", self.network.config.arch),
             got: "none".to_owned(),
-        })?;
-        Ok(Place { file_name: renamed(&place.file_name, self.rename), ..place })
+        })
     }
 
     fn find(&self, name: &str) -> Result<TensorView<'_>> {
@@ -234,8 +245,9 @@ pub(crate) fn cut(tensor: TensorView<'_>, part: Part) -> Result<HostTensor<'_>> 
         expected,
         got: format!("{:?} of `{}`", tensor.shape, tensor.ty),
     };
-    let n_rows = tensor.shape.first().copied().unwrap_or(1);
-    let width = tensor.n_elements() / n_rows.max(1);
+    // A vector's rows are its numbers; of a stack, the matrices' rows follow each other.
+    let width = if tensor.shape.len() < 2 { 1 } else { tensor.shape[tensor.shape.len() - 1] };
+    let n_rows = tensor.n_elements() / width.max(1);
     let plain = || if tensor.ty.is_plain() { Ok(()) } else { Err(fail("an unquantized tensor".to_owned())) };
     let (ty, bytes) = match part {
         Part::Whole => (tensor.ty, Cow::Borrowed(tensor.bytes)),

@@ -2,7 +2,8 @@
 //!
 //! Where:  one table for each architecture and format; used to load weights and, backwards, to write them.
 //! Idea:   weights have one canonical name each (`layers.7.wq`). A table maps patterns of them to patterns of file
-//!         names, `{}` being the layer and `{e}` the expert; a [`Part`] says how to cut fused or turned tensors.
+//!         names, `{}` being the layer and `{e}` the expert; a [`Part`] says how to cut fused or turned tensors. Where
+//!         files of one architecture are spelled in two ways, a weight has two places, and the first is written.
 
 use std::collections::HashMap;
 
@@ -70,7 +71,7 @@ pub struct Place {
 /// A table of places by canonical pattern.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    places: HashMap<String, (String, Part)>,
+    places: HashMap<String, Vec<(String, Part)>>,
     /// Beginnings of file names and what may stand there instead; the first that fits the file is used.
     pub renames: Vec<(&'static str, &'static str)>,
 }
@@ -79,7 +80,7 @@ impl Names {
     /// A table of whole tensors: canonical pattern, file pattern.
     pub fn whole(rows: &[(&str, &str)]) -> Self {
         let entry =
-            |&(canonical, file): &(&str, &str)| (canonical.to_owned(), (file.to_owned(), Part::Whole));
+            |&(canonical, file): &(&str, &str)| (canonical.to_owned(), vec![(file.to_owned(), Part::Whole)]);
         Self { places: rows.iter().map(entry).collect(), renames: vec![("", "")] }
     }
 
@@ -91,7 +92,13 @@ impl Names {
 
     /// The same table with one entry that is a part.
     pub fn part(mut self, canonical: &str, file: &str, part: Part) -> Self {
-        self.places.insert(canonical.to_owned(), (file.to_owned(), part));
+        self.places.insert(canonical.to_owned(), vec![(file.to_owned(), part)]);
+        self
+    }
+
+    /// The same table with a place that an entry has in other files.
+    pub fn or(mut self, canonical: &str, file: &str, part: Part) -> Self {
+        self.places.entry(canonical.to_owned()).or_default().push((file.to_owned(), part));
         self
     }
 
@@ -115,15 +122,19 @@ impl Names {
         self
     }
 
-    /// The place of a weight, not renamed.
+    /// The place of a weight, not renamed: the first of those it may have.
     pub fn place(&self, canonical: &str) -> Option<Place> {
+        self.places(canonical).next()
+    }
+
+    /// The places that a weight may have, not renamed.
+    pub fn places(&self, canonical: &str) -> impl Iterator<Item = Place> {
         let (pattern, layer) = pattern_of(canonical);
-        let (file, part) = self.places.get(&pattern)?;
-        let file_name = match layer {
-            Some(layer) => file.replace("{}", layer),
-            None => file.clone(),
+        let fill = move |(file, part): &(String, Part)| Place {
+            file_name: layer.map_or_else(|| file.clone(), |layer| file.replace("{}", layer)),
+            part: *part,
         };
-        Some(Place { file_name, part: *part })
+        self.places.get(&pattern).into_iter().flatten().map(fill)
     }
 }
 

@@ -3,9 +3,13 @@
 //! Where:  chosen by `model_type` of `config.json` or `general.architecture` of a GGUF.
 //! Idea:   an architecture has no code that computes; it fills a [`Config`] and names tensors.
 
+mod bert;
 mod bitnet;
 mod bloom;
 mod cohere;
+mod deepseek;
+mod encoder;
+mod experts;
 mod falcon;
 mod gemma;
 mod gemma3;
@@ -13,11 +17,15 @@ mod gpt2;
 mod gpt_neox;
 mod granite;
 mod llama;
+mod mamba;
+mod mixtral;
+mod modernbert;
 mod olmo2;
 mod opt;
 mod phi;
 mod phi3;
 mod qwen;
+mod qwen3_moe;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
@@ -67,6 +75,15 @@ pub(crate) const ALL: &[Architecture] = &[
     starcoder2::STARCODER2,
     smollm3::SMOLLM3,
     bitnet::BITNET,
+    mixtral::MIXTRAL,
+    qwen3_moe::QWEN3_MOE,
+    deepseek::DEEPSEEK_V2,
+    deepseek::DEEPSEEK_V3,
+    mamba::MAMBA,
+    mamba::MAMBA2,
+    bert::BERT,
+    bert::ROBERTA,
+    modernbert::MODERNBERT,
 ];
 
 /// The architecture of a `config.json`.

@@ -4,7 +4,7 @@
 
 use wootz_graph::{Activation, Graph, Param, Result, ScanInputs, StateKind, Value};
 
-use super::norm::NormWeights;
+use super::norm::norm_own_heads;
 use super::{Scope, state};
 use crate::config::{Mamba2Config, MambaConfig, Norm};
 
@@ -91,7 +91,7 @@ pub(super) struct Mamba2Weights {
     b_dt: Param,
     a: Param,
     d: Param,
-    norm: NormWeights,
+    norm: Param,
     wo: Param,
     bo: Option<Param>,
 }
@@ -113,7 +113,7 @@ impl Mamba2Weights {
             b_dt: scope.vector("b_dt", &[n_heads]),
             a: scope.vector("a", &[n_heads]),
             d: scope.vector("d", &[n_heads]),
-            norm: NormWeights::declare(scope, "scan_norm", Norm::Rms { eps: config.norm_eps }, d_inner),
+            norm: scope.vector("scan_norm", &[d_inner]),
             wo: scope.matrix("wo", c, d_inner),
             bo: scope.bias("bo", c, proj_bias),
         }
@@ -149,7 +149,9 @@ impl Mamba2Weights {
         let y = g.ssd_scan(ScanInputs { x, dt, b, c, a: self.a, d: self.d }, h)?; // (T, H, P)
         let y = g.reshape(y, (t, d_inner))?;
         let y = g.gated(z, y, Activation::Silu)?;
-        let y = self.norm.build(g, y)?;
+        let y = g.reshape(y, (t, n_groups, d_inner / n_groups))?;
+        let y = norm_own_heads(g, y, Norm::Rms { eps: config.norm_eps }, self.norm)?; // each group by itself
+        let y = g.reshape(y, (t, d_inner))?;
         g.linear_bias(y, self.wo, self.bo)
     }
 }
