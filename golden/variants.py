@@ -90,8 +90,8 @@ def make(name, out, seed):
                 p.mul_(2.0 if "mamba_" in name else 4.0)
             else:
                 p.add_(0.1 * torch.randn_like(p))
-        for b in model.buffers():
-            if b.dim() == 1 and b.is_floating_point() and b.shape[0] == settings.get("n_routed_experts"):
+        for buffer_name, b in model.named_buffers():
+            if buffer_name.endswith("e_score_correction_bias"):
                 b.add_(0.2 * torch.randn_like(b))
     folder = os.path.join(out, name)
     os.makedirs(folder, exist_ok=True)
