@@ -13,7 +13,7 @@ use wootz_graph::{Device, HostTensor, ParamSpec, RopeStyle, Weights as DeviceWei
 use wootz_kernels::{TensorType, cast};
 use wootz_weights::{TensorInfo, TensorView, Weights};
 
-use crate::config::Config;
+use crate::config::{Config, Head};
 use crate::convert::{place_in_halves, place_in_pairs, reordered};
 use crate::gguf::{GgufFamily, Keys, rotation};
 use crate::hf::Hf;
@@ -51,6 +51,15 @@ impl Model {
     /// Opens a GGUF that is in memory; `name` stands for it in errors.
     pub fn open_bytes(name: &str, bytes: &'static [u8]) -> Result<Self> {
         Self::of_gguf(Weights::from_bytes(name, bytes)?)
+    }
+
+    /// Opens a Hugging Face folder without its head, for what is made of a model's rows.
+    pub fn open_body(path: &Path) -> Result<Self> {
+        let hf = Hf::open(path)?;
+        let arch = arch::of_hf(&hf)?;
+        let config = Config { head: Head::None, ..(arch.from_hf)(&hf)? };
+        let names = (arch.hf_names)(&config);
+        Self::assemble(config, names, Weights::open(path)?, Some(hf))
     }
 
     fn of_gguf(weights: Weights) -> Result<Self> {

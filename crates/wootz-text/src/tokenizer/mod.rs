@@ -141,6 +141,34 @@ impl Tokenizer {
         self.parts.post_processor.apply_pair(&first_ids, &second_ids)
     }
 
+    /// Encodes a text with special tokens around it, its end left out where it would have more than `max_tokens`.
+    pub fn encode_up_to(&self, text: &str, max_tokens: usize) -> Vec<TokenId> {
+        let mut ids = Vec::new();
+        self.encode_into(text, true, &mut ids);
+        let n_special = self.parts.post_processor.apply(Vec::new()).len();
+        ids.truncate(max_tokens.saturating_sub(n_special));
+        self.parts.post_processor.apply(ids)
+    }
+
+    /// Encodes a pair as [`encode_pair`](Tokenizer::encode_pair) does, the end of the longer text left out first where
+    /// both would have more than `max_tokens`.
+    pub fn encode_pair_up_to(
+        &self,
+        first: &str,
+        second: &str,
+        max_tokens: usize,
+    ) -> (Vec<TokenId>, Vec<u32>) {
+        let (mut first_ids, mut second_ids) = (Vec::new(), Vec::new());
+        self.encode_into(first, true, &mut first_ids);
+        self.encode_into(second, true, &mut second_ids);
+        let n_special = self.parts.post_processor.apply_pair(&[], &[]).0.len();
+        let max_tokens = max_tokens.saturating_sub(n_special);
+        let (n_first, n_second) = longest_first(first_ids.len(), second_ids.len(), max_tokens);
+        first_ids.truncate(n_first);
+        second_ids.truncate(n_second);
+        self.parts.post_processor.apply_pair(&first_ids, &second_ids)
+    }
+
     /// Encodes bytes that need not be UTF-8. A byte-level tokenizer keeps broken bytes as they are; others see U+FFFD.
     pub fn encode_bytes(&self, bytes: &[u8], add_special: bool, parse_special: bool) -> Vec<TokenId> {
         let mut ids = Vec::new();
@@ -304,6 +332,18 @@ impl Tokenizer {
         pre_tokenizer.apply(&mut pieces);
         pieces.iter().for_each(|piece| self.parts.model.encode(piece, &self.parts.tokens, out));
     }
+}
+
+/// What is left of two texts that may have `max` tokens together: the longer one is cut to the other's length, then both,
+/// the second getting what does not divide.
+fn longest_first(first: usize, second: usize, max: usize) -> (usize, usize) {
+    let (short, long) = (first.min(second), first.max(second));
+    let (short, long) = match max {
+        _ if short + long <= max => (short, long),
+        _ if 2 * short <= max => (short, max - short),
+        _ => (max / 2, max / 2 + max % 2),
+    };
+    if first > second { (long, short) } else { (short, long) }
 }
 
 /// The token of each byte in GPT-2's alphabet.

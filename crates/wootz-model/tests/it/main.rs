@@ -1,0 +1,4 @@
+//! Whole models: encoders against sentence-transformers, states against whole sequences.
+
+mod encoders;
+mod states;
