@@ -104,7 +104,7 @@ impl Names {
 
     /// The same table with another part of the same tensor, where the table has the weight.
     pub fn with_part(mut self, canonical: &str, part: Part) -> Self {
-        if let Some(place) = self.places.get_mut(canonical) {
+        for place in self.places.get_mut(canonical).into_iter().flatten() {
             place.1 = part;
         }
         self

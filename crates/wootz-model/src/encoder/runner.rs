@@ -5,6 +5,7 @@
 //!         there are few. A sequence's row does not depend on its neighbours, so batches are cut anywhere.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -51,7 +52,7 @@ impl fmt::Debug for Runner {
 
 impl Runner {
     pub fn new(network: Arc<Network>, device: &dyn Device, weights: &Weights, tail: Tail) -> Result<Self> {
-        let no_states = StateCapacity { n_blocks: 0, block_len: 1, n_slots: 0, kv_type: TensorType::F32 };
+        let no_states = StateCapacity { n_blocks: 0, block_len: 64, n_slots: 0, kv_type: TensorType::F32 };
         let executor = device.executor(weights, &[], no_states)?;
         Ok(Self { network, tail, running: Mutex::new(Running { executor, plans: HashMap::new() }) })
     }
@@ -76,11 +77,11 @@ impl Runner {
         let types = sequences.iter().flat_map(|tokens| &tokens.types).copied().collect();
         batch.set("token_types", Data::U32(types));
         let capacity = batch.rows().rounded_up();
-        if !running.plans.contains_key(&capacity) {
-            running.plans.insert(capacity, self.plan(capacity)?);
-        }
         let Running { executor, plans } = running;
-        let plan = &plans[&capacity];
+        let plan = match plans.entry(capacity) {
+            Entry::Occupied(plan) => plan.into_mut(),
+            Entry::Vacant(place) => place.insert(self.plan(capacity)?),
+        };
         executor.run(plan, &batch, None)?;
         let all = executor.output(plan, &batch, 0);
         Ok(all.chunks_exact((all.len() / sequences.len()).max(1)).map(<[f32]>::to_vec).collect())

@@ -160,7 +160,7 @@ fn whole(network: &Network, device: &dyn Device, weights: &Weights) -> [Vec<f32>
     let tokens = tokens();
     let batch = Batch::of_sequences(&[&tokens[0], &tokens[1]]);
     let plan = plan(network, false, batch.rows().rounded_up());
-    let no_states = StateCapacity { n_blocks: 0, block_len: 1, n_slots: 0, kv_type: TensorType::F32 };
+    let no_states = StateCapacity { n_blocks: 0, block_len: BLOCK_LEN, n_slots: 0, kv_type: TensorType::F32 };
     let mut executor = device.executor(weights, &[], no_states).unwrap();
     executor.run(&plan, &batch, None).unwrap();
     let mut rows = executor.output(&plan, &batch, 0);
