@@ -4,6 +4,7 @@
 
 mod convert;
 mod doctor;
+mod embed;
 mod hidden;
 mod list;
 mod logits;
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
     Hidden(hidden::HiddenArgs),
+    Embed(embed::EmbedArgs),
     Pull(pull::PullArgs),
     List(list::ListArgs),
     Doctor(doctor::DoctorArgs),
@@ -41,6 +43,7 @@ impl Command {
             Command::Tokenize(args) => args.run(),
             Command::Logits(args) => args.run(),
             Command::Hidden(args) => args.run(),
+            Command::Embed(args) => args.run(),
             Command::Pull(args) => args.run(&Settings::from_environment(offline)?),
             Command::List(args) => args.run(&Settings::from_environment(offline)?),
             Command::Doctor(args) => args.run(&Settings::from_environment(offline)?),
