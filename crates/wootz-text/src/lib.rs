@@ -14,6 +14,7 @@ mod rerank;
 mod rollout;
 mod sampling;
 mod score;
+mod template;
 mod tokenizer;
 mod vocab;
 
@@ -31,6 +32,7 @@ pub use sampling::{
     SamplerKind, Sampling, Search, Xtc,
 };
 pub use score::{Score, ScoreRequest, Scored};
+pub use template::{ChatInput, ChatTemplate, Now, Rendered, TemplateError};
 pub use tokenizer::{AddedToken, Source, SpecialTokens, StreamDecoder, Tokenizer, TokenizerError};
 pub use vocab::{TokenType, Vocab, VocabKind};
 

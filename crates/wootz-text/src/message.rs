@@ -1,6 +1,6 @@
 //! A conversation: messages, the tools a model may call, and its calls.
 //!
-//! Where:  part of a [`Prompt`](crate::Prompt), rendered by a chat template, kept in traces.
+//! Where:  part of a [`Prompt`](crate::Prompt), rendered by [`ChatTemplate`](crate::ChatTemplate), kept in traces.
 //! Idea:   one domain type for all providers; their wire formats are converted at the edges.
 //! Source: the shape that `transformers.apply_chat_template` hands to templates ([`Message::to_json`]).
 
@@ -59,6 +59,36 @@ impl Message {
     /// All text parts, joined without a separator.
     pub fn text(&self) -> String {
         self.content.text()
+    }
+
+    /// Reads the dictionary that [`to_json`](Message::to_json) writes, and what data sets and OpenAI's API have in its place:
+    /// `content` may be null, reasoning may be called `reasoning` or `thinking`, arguments may be JSON in a string.
+    ///
+    /// # Errors
+    /// The first field that is missing, unknown or of the wrong type, by name.
+    pub fn from_json(json: &Value) -> Result<Self, String> {
+        let fields = json.as_object().ok_or_else(|| format!("message: expected an object, got {json}"))?;
+        let text = |key: &str| match fields.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(other) => Err(format!("message.{key}: expected a string, got {other}")),
+        };
+        let mut message = Self::new(Role::from(text("role")?.ok_or("message.role: missing")?.as_str()), "");
+        for (key, value) in fields {
+            match key.as_str() {
+                "role" => {}
+                "content" => message.content = Content::from_json(value)?,
+                "tool_calls" => {
+                    let calls = value.as_array().map(Vec::as_slice).unwrap_or_default();
+                    message.tool_calls = calls.iter().map(ToolCall::from_json).collect::<Result<_, _>>()?;
+                }
+                "reasoning_content" | "reasoning" | "thinking" => message.reasoning = text(key)?,
+                "name" => message.name = text(key)?,
+                "tool_call_id" => message.tool_call_id = text(key)?,
+                other => return Err(format!("message.{other}: unknown field")),
+            }
+        }
+        Ok(message)
     }
 
     /// The dictionary that chat templates read: `role`, `content`, and only those of the other keys that are set.
@@ -148,6 +178,17 @@ impl Content {
         }
     }
 
+    fn from_json(json: &Value) -> Result<Self, String> {
+        match json {
+            Value::Null => Ok(Self::Text(String::new())),
+            Value::String(text) => Ok(Self::Text(text.clone())),
+            Value::Array(parts) => {
+                parts.iter().map(ContentPart::from_json).collect::<Result<_, _>>().map(Self::Parts)
+            }
+            other => Err(format!("message.content: expected a string or a list of parts, got {other}")),
+        }
+    }
+
     fn to_json(&self) -> Value {
         match self {
             Self::Text(text) => text.as_str().into(),
@@ -178,6 +219,15 @@ impl ContentPart {
         }
     }
 
+    fn from_json(json: &Value) -> Result<Self, String> {
+        match (json.get("type").and_then(Value::as_str), json.get("text").and_then(Value::as_str)) {
+            (Some("text"), Some(text)) => Ok(Self::Text(text.to_owned())),
+            // A bare marker: whoever holds the pixels puts them in.
+            (Some("image"), None) => Ok(Self::Image { media_type: String::new(), data: Vec::new() }),
+            _ => Err(format!("message.content: expected a part of type `text` or `image`, got {json}")),
+        }
+    }
+
     fn to_json(&self) -> Value {
         match self {
             Self::Text(text) => json!({"type": "text", "text": text}),
@@ -198,6 +248,22 @@ pub struct ToolCall {
 }
 
 impl ToolCall {
+    fn from_json(json: &Value) -> Result<Self, String> {
+        let function = json.get("function").unwrap_or(json);
+        let name = function
+            .get("name")
+            .and_then(Value::as_str)
+            .ok_or("message.tool_calls: a call without `name`")?;
+        let arguments = match function.get("arguments") {
+            Some(Value::String(text)) => serde_json::from_str(text).map_err(|error| {
+                format!("message.tool_calls: arguments of `{name}` are not JSON: {error}")
+            })?,
+            arguments => arguments.cloned().unwrap_or_else(|| json!({})),
+        };
+        let id = json.get("id").and_then(Value::as_str).unwrap_or("");
+        Ok(Self { id: id.to_owned(), name: name.to_owned(), arguments })
+    }
+
     fn to_json(&self) -> Value {
         let function = json!({"name": self.name, "arguments": self.arguments});
         json!({"id": self.id, "type": "function", "function": function})
@@ -216,6 +282,23 @@ pub struct ToolSpec {
 }
 
 impl ToolSpec {
+    /// Reads the dictionary that [`to_json`](ToolSpec::to_json) writes, with or without its `function` around.
+    ///
+    /// # Errors
+    /// A missing name.
+    pub fn from_json(json: &Value) -> Result<Self, String> {
+        let function = json.get("function").unwrap_or(json);
+        let text = |key: &str| function.get(key).and_then(Value::as_str).map(String::from);
+        Ok(Self {
+            name: text("name").ok_or("tool.name: missing")?,
+            description: text("description").unwrap_or_default(),
+            parameters: function
+                .get("parameters")
+                .cloned()
+                .unwrap_or_else(|| json!({"type": "object", "properties": {}})),
+        })
+    }
+
     /// The dictionary that chat templates read: `{"type": "function", "function": {"name", "description", "parameters"}}`.
     pub fn to_json(&self) -> Value {
         let function =
@@ -238,6 +321,22 @@ mod tests {
         assert_eq!(message["tool_calls"][0]["function"]["arguments"]["a"], 1);
         assert!(message.get("tool_call_id").is_none());
         assert_eq!(Message::tool("c1", "3").to_json()["tool_call_id"], "c1");
+    }
+
+    #[test]
+    fn messages_are_read_back() {
+        let call = ToolCall { id: "c1".into(), name: "add".into(), arguments: json!({"a": 1}) };
+        let message =
+            Message { tool_calls: vec![call], reasoning: Some("r".into()), ..Message::assistant("x") };
+        assert_eq!(Message::from_json(&message.to_json()), Ok(message));
+        let from_api = json!({"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]});
+        assert_eq!(Message::from_json(&from_api).unwrap().tool_calls[0].arguments, json!({}));
+        let check = |json: Value, field: &str| {
+            assert!(Message::from_json(&json).unwrap_err().contains(field));
+        };
+        check(json!({"content": "x"}), "message.role");
+        check(json!({"role": "user", "content": 1}), "message.content");
+        check(json!({"role": "user", "colour": "x"}), "message.colour");
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! Tests against recorded results of other implementations, and against hostile files.
 
+mod golden_templates;
 mod golden_tokenizers;
 mod streaming;
