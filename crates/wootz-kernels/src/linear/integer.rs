@@ -183,8 +183,10 @@ fn add_token<S: Simd, C: ReadScales, const M: usize>(
     min: [S::F; 2],
 ) -> S::F {
     let d = s.splat(f32::from_bits(words[8][t] as u32));
-    let start = |i: usize| if C::MIN { s.splat_i(0) } else { s.splat_i(words[i][t]) };
-    let mut sums = [start(9), if C::KIND.halves() { start(10) } else { s.splat_i(0) }];
+    let mut sums = [s.splat_i(0); 2];
+    if !C::MIN {
+        sums = [s.splat_i(words[9][t]), s.splat_i(if C::KIND.halves() { words[10][t] } else { 0 })];
+    }
     for j in 0..8 {
         let half = if C::KIND.halves() { j / 4 } else { 0 };
         sums[half] = s.dot4(sums[half], w[j], words[j][t]);

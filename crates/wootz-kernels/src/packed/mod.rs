@@ -36,6 +36,12 @@ pub struct PackedMatrix {
     data: AlignedBytes,
 }
 
+/// Whether [`Precision::Fast`] multiplies this type by integer dot products.
+#[cfg(test)]
+pub(crate) fn is_multiplied_as_integers(ty: TensorType) -> bool {
+    blocks::shape(ty).is_some()
+}
+
 /// How `data` is laid out. A panel is sixteen rows; rows past `n` are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {

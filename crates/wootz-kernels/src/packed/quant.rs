@@ -326,6 +326,17 @@ fn multiples<S: Simd>(s: S, record: &[u8], start: usize, index: usize) -> S::F {
     s.load_u8(record[start + index * 16..].first_chunk().expect("records are whole"))
 }
 
+/// Low halves of bytes, and sixteen times the high ones.
+#[inline(always)]
+fn nibble_multiples<S: Simd>(s: S, record: &[u8], start: usize, index: usize) -> (S::F, S::F) {
+    let bytes: &[u8; 16] = record[start + index * 16..].first_chunk().expect("records are whole");
+    let (mut low, mut high) = ([0; 16], [0; 16]);
+    for i in 0..16 {
+        (low[i], high[i]) = (bytes[i] & 15, bytes[i] & 0xf0);
+    }
+    (s.load_u8(&low), s.load_u8(&high))
+}
+
 macro_rules! read_scales {
     ($($name:ident, $min:literal, |$s:ident, $record:ident| $head:expr, |$h:ident, $sub:ident| $read:expr;)*) => { $(
         #[derive(Clone, Copy)]
@@ -371,15 +382,8 @@ read_scales! {
         ([s.mul(h[0], m0), s.mul(h[0], m1)], h)
     };
     SuperHalvesMin, true, |s, record| [wide(s, record, 0), s.mul(s.splat(-1.0 / 16.0), wide(s, record, 1))], |h, sub| {
-        let split = |index: usize| -> (S::F, S::F) {
-            let bytes: &[u8; 16] = record[64 + index * 16..].first_chunk().expect("records are whole");
-            let (mut low, mut high) = ([0; 16], [0; 16]);
-            for i in 0..16 {
-                (low[i], high[i]) = (bytes[i] & 15, bytes[i] & 0xf0);
-            }
-            (s.load_u8(&low), s.load_u8(&high))
-        };
-        let ((s0, m0), (s1, m1)) = (split(2 * sub), split(2 * sub + 1));
+        let (s0, m0) = nibble_multiples(s, record, 64, 2 * sub);
+        let (s1, m1) = nibble_multiples(s, record, 64, 2 * sub + 1);
         ([s.mul(h[0], s0), s.mul(h[0], s1)], [s.mul(h[1], m0), s.mul(h[1], m1)])
     };
 }
@@ -394,7 +398,7 @@ mod tests {
         let pool = Pool::new(2);
         let mut rng = Rng::seeded(81);
         for &ty in TensorType::ALL {
-            if super::blocks::shape(ty).is_none() {
+            if !super::super::is_multiplied_as_integers(ty) {
                 continue;
             }
             let (n, k) = (19, 512);

@@ -2,7 +2,6 @@
 //!
 //! Source: Hendrycks & Gimpel 2016, arXiv:1606.08415 (GELU, SiLU); Shazeer 2020, arXiv:2002.05202 (gated forms).
 
-use super::{each, each_pair};
 use crate::isa::Kernel;
 use crate::simd::{LANES, Simd, math};
 use crate::{Isa, Pool};
@@ -71,7 +70,7 @@ struct Alone<'a> {
 impl Use for Alone<'_> {
     #[inline(always)]
     fn with<S: Simd, F: Function>(self, s: S) {
-        each(s, self.x, self.out, |x| F::of(s, x));
+        each!(s, self.out, x in self.x => F::of(s, x));
     }
 }
 
@@ -84,7 +83,7 @@ struct Gating<'a> {
 impl Use for Gating<'_> {
     #[inline(always)]
     fn with<S: Simd, F: Function>(self, s: S) {
-        each_pair(s, self.gate, self.up, self.out, |gate, up| s.mul(F::of(s, gate), up));
+        each!(s, self.out, gate in self.gate, up in self.up => s.mul(F::of(s, gate), up));
     }
 }
 

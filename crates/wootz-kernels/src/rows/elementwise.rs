@@ -1,6 +1,5 @@
 //! Sums and products, number by number.
 
-use super::{each, each_pair};
 use crate::isa::Kernel;
 use crate::simd::Simd;
 use crate::{Isa, Pool};
@@ -54,8 +53,8 @@ impl Kernel for Pairs<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.product {
-            true => each_pair(s, self.a, self.b, self.out, |a, b| s.mul(a, b)),
-            false => each_pair(s, self.a, self.b, self.out, |a, b| s.add(a, b)),
+            true => each!(s, self.out, a in self.a, b in self.b => s.mul(a, b)),
+            false => each!(s, self.out, a in self.a, b in self.b => s.add(a, b)),
         }
     }
 }
@@ -71,7 +70,7 @@ impl Kernel for Scale<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let factor = s.splat(self.factor);
-        each(s, self.x, self.out, |x| s.mul(factor, x));
+        each!(s, self.out, x in self.x => s.mul(factor, x));
     }
 }
 

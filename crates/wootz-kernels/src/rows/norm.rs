@@ -2,7 +2,7 @@
 //!
 //! Source: Zhang & Sennrich 2019, arXiv:1910.07467 (RMS); Ba et al. 2016, arXiv:1607.06450 (layer norm).
 
-use super::{each, each_pair, fold, rows_per_task};
+use super::rows_per_task;
 use crate::isa::Kernel;
 use crate::simd::Simd;
 use crate::{Isa, Pool};
@@ -38,11 +38,11 @@ impl Kernel for RmsNorm<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for (x, out) in self.x.chunks_exact(self.row_len).zip(self.out.chunks_exact_mut(self.row_len)) {
-            let squares = fold(s, x, 0.0, s.splat(0.0), |acc, x| s.mul_add(x, x, acc));
+            let squares = fold!(s, acc = s.splat(0.0), x in x, or 0.0 => s.mul_add(x, x, acc));
             let factor = s.splat(1.0 / (s.sum(squares) / self.row_len as f32 + self.eps).sqrt());
             match self.weight {
-                Some(weight) => each_pair(s, x, weight, out, |x, w| s.mul(s.mul(x, factor), w)),
-                None => each(s, x, out, |x| s.mul(x, factor)),
+                Some(weight) => each!(s, out, x in x, w in weight => s.mul(s.mul(x, factor), w)),
+                None => each!(s, out, x in x => s.mul(x, factor)),
             }
         }
     }
@@ -84,15 +84,15 @@ impl Kernel for LayerNorm<'_> {
     fn run<S: Simd>(self, s: S) {
         let n = self.row_len as f32;
         for (x, out) in self.x.chunks_exact(self.row_len).zip(self.out.chunks_exact_mut(self.row_len)) {
-            let mean = s.sum(fold(s, x, 0.0, s.splat(0.0), |acc, x| s.add(acc, x))) / n;
+            let mean = s.sum(fold!(s, acc = s.splat(0.0), x in x, or 0.0 => s.add(acc, x))) / n;
             // The tail is filled with the mean, whose distance from itself is zero.
-            let squares = fold(s, x, mean, s.splat(0.0), |acc, x| {
+            let squares = fold!(s, acc = s.splat(0.0), x in x, or mean => {
                 let d = s.sub(x, s.splat(mean));
                 s.mul_add(d, d, acc)
             });
             let mean = s.splat(mean);
             let factor = s.splat(1.0 / (s.sum(squares) / n + self.eps).sqrt());
-            each(s, x, out, |x| s.mul(s.sub(x, mean), factor));
+            each!(s, out, x in x => s.mul(s.sub(x, mean), factor));
             if let Some(weight) = self.weight {
                 in_place(out, weight, |x, w| x * w);
             }

@@ -1,6 +1,6 @@
 //! Soft-max and its logarithm over rows.
 
-use super::{each, fold, rows_per_task};
+use super::rows_per_task;
 use crate::isa::Kernel;
 use crate::simd::{Simd, math};
 use crate::{Isa, Pool};
@@ -34,14 +34,15 @@ impl Kernel for SoftMax<'_> {
     fn run<S: Simd>(self, s: S) {
         let low = f32::NEG_INFINITY;
         for (x, out) in self.x.chunks_exact(self.row_len).zip(self.out.chunks_exact_mut(self.row_len)) {
-            let max = s.splat(s.max_lane(fold(s, x, low, s.splat(low), |acc, x| s.max(acc, x))));
-            let sum = s.sum(fold(s, x, low, s.splat(0.0), |acc, x| s.add(acc, math::exp(s, s.sub(x, max)))));
+            let max = s.splat(s.max_lane(fold!(s, acc = s.splat(low), x in x, or low => s.max(acc, x))));
+            let sum = s
+                .sum(fold!(s, acc = s.splat(0.0), x in x, or low => s.add(acc, math::exp(s, s.sub(x, max)))));
             if self.log {
                 let log = s.splat(sum.ln());
-                each(s, x, out, |x| s.sub(s.sub(x, max), log));
+                each!(s, out, x in x => s.sub(s.sub(x, max), log));
             } else {
                 let factor = s.splat(1.0 / sum);
-                each(s, x, out, |x| s.mul(math::exp(s, s.sub(x, max)), factor));
+                each!(s, out, x in x => s.mul(math::exp(s, s.sub(x, max)), factor));
             }
         }
     }

@@ -85,7 +85,10 @@ impl Kernel for Body<'_> {
                 history[..n].copy_from_slice(&x[row * c + first..][..n]);
             }
             for (t, row) in self.seq.rows.clone().enumerate() {
-                let mut acc = bias.map_or(s.splat(0.0), |bias| load(s, &bias[first..first + n]));
+                let mut acc = match bias {
+                    Some(bias) => load(s, &bias[first..first + n]),
+                    None => s.splat(0.0),
+                };
                 for w in 0..width {
                     acc = s.mul_add(s.load(&taps[w]), s.load(&history[t + w]), acc);
                 }

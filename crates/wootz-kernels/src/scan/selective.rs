@@ -88,7 +88,10 @@ impl Kernel for Body<'_> {
                 // SAFETY: this sequence's state and these channels belong to this task.
                 state[j][..n].copy_from_slice(unsafe { self.states.slice(at(j)..at(j) + n) });
             }
-            let skip = d.map_or(s.splat(0.0), |d| load(s, &d[first..first + n]));
+            let skip = match d {
+                Some(d) => load(s, &d[first..first + n]),
+                None => s.splat(0.0),
+            };
             for row in self.seq.rows.clone() {
                 let range = row * n_channels + first..row * n_channels + first + n;
                 let (x, dt) = (load(s, &x[range.clone()]), load(s, &dt[range.clone()]));
