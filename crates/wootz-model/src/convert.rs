@@ -112,7 +112,8 @@ fn metadata(model: &Model, family: &GgufFamily) -> Result<KeyWriter> {
         let vocab = tokenizer.to_vocab(model.network.config.vocab_size);
         let vocab =
             vocab.map_err(|error| Error::NoGguf(format!("the tokenizer cannot become a GGUF's: {error}")))?;
-        write_tokenizer(&vocab, words.template_source.as_deref(), &mut out);
+        let template = words.template.as_ref().and_then(|template| template.source("default"));
+        write_tokenizer(&vocab, template, &mut out);
     } else {
         out.general("tokenizer.ggml.model", Value::from("no_vocab"));
     }

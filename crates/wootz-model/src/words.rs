@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use wootz_text::{TokenId, Tokenizer};
+use wootz_text::{ChatInput, ChatTemplate, Message, TokenId, Tokenizer, ToolSpec};
 
 use crate::gguf::{Keys, template_of, vocab_of};
 use crate::load::Model;
@@ -28,8 +28,8 @@ const FOLDER_FILES: &[&str] = &[
 pub struct Words {
     /// The tokenizer, where there is one.
     pub tokenizer: Option<Arc<Tokenizer>>,
-    /// The chat template's source, where there is one.
-    pub template_source: Option<String>,
+    /// The chat template, where there is one.
+    pub template: Option<Arc<ChatTemplate>>,
     /// Tokens that end a generation.
     pub end_tokens: Vec<TokenId>,
 }
@@ -40,7 +40,7 @@ impl Words {
     /// # Errors
     /// A tokenizer that is there but broken, by file and field.
     pub fn of(model: &Model) -> Result<Self> {
-        let (tokenizer, template_source) = match Keys::of(model.weights())? {
+        let (tokenizer, template) = match Keys::of(model.weights())? {
             Some(keys) => of_gguf(&keys)?,
             None => of_folder(model.weights().path())?,
         };
@@ -50,11 +50,35 @@ impl Words {
                 end_tokens.push(id);
             }
         }
-        Ok(Self { tokenizer: tokenizer.map(Arc::new), template_source, end_tokens })
+        Ok(Self { tokenizer: tokenizer.map(Arc::new), template: template.map(Arc::new), end_tokens })
+    }
+
+    /// A conversation as the model's template writes it; with `opened`, the assistant's turn begins at the end.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without a template, and what the template raises.
+    pub fn render_chat(&self, messages: &[Message], tools: &[ToolSpec], opened: bool) -> Result<String> {
+        let Some(template) = &self.template else {
+            return Err(Error::Unsupported("the model has no chat template".to_owned()));
+        };
+        let input = ChatInput { messages, tools, add_generation_prompt: opened, ..ChatInput::default() };
+        let rendered = template.render(&input).map_err(|error| Error::Unsupported(error.to_string()))?;
+        Ok(rendered.text)
+    }
+
+    /// A conversation as tokens, the assistant's turn opened.
+    ///
+    /// # Errors
+    /// As [`render_chat`](Self::render_chat), and without a tokenizer.
+    pub fn encode_chat(&self, messages: &[Message], tools: &[ToolSpec]) -> Result<Vec<TokenId>> {
+        let Some(tokenizer) = &self.tokenizer else {
+            return Err(Error::Unsupported("the model has no tokenizer".to_owned()));
+        };
+        Ok(tokenizer.encode(&self.render_chat(messages, tools, true)?, false, true))
     }
 }
 
-fn of_gguf(keys: &Keys) -> Result<(Option<Tokenizer>, Option<String>)> {
+fn of_gguf(keys: &Keys) -> Result<(Option<Tokenizer>, Option<ChatTemplate>)> {
     let broken = |error: wootz_text::TokenizerError| Error::Unsupported(format!("{}: {error}", keys.file()));
     let source = |name: &str| keys.gguf().find::<&str>(&format!("wootz.source.{name}"));
     let tokenizer = match (source("tokenizer.json")?, vocab_of(keys)?) {
@@ -68,26 +92,34 @@ fn of_gguf(keys: &Keys) -> Result<(Option<Tokenizer>, Option<String>)> {
         (None, Some(vocab)) => Some(Tokenizer::from_vocab(&vocab).map_err(broken)?),
         (None, None) => None,
     };
-    Ok((tokenizer, template_of(keys)?))
+    let Some(source) = template_of(keys)? else { return Ok((tokenizer, None)) };
+    // Templates name special tokens by their text.
+    let mut config = serde_json::Map::from_iter([("chat_template".to_owned(), source.into())]);
+    if let Some(tokenizer) = &tokenizer {
+        let roles = tokenizer.special();
+        for (name, id) in [
+            ("bos_token", roles.bos),
+            ("eos_token", roles.eos.first().copied()),
+            ("pad_token", roles.pad),
+            ("unk_token", roles.unk),
+        ] {
+            if let Some(text) = id.and_then(|id| tokenizer.token_text(id)) {
+                config.insert(name.to_owned(), text.into());
+            }
+        }
+    }
+    let template = ChatTemplate::from_config(serde_json::Value::from(config).to_string().as_bytes());
+    Ok((tokenizer, template.map_err(|error| Error::Unsupported(error.to_string()))?))
 }
 
-fn of_folder(folder: &Path) -> Result<(Option<Tokenizer>, Option<String>)> {
+fn of_folder(folder: &Path) -> Result<(Option<Tokenizer>, Option<ChatTemplate>)> {
     let has_tokenizer = ["tokenizer.json", "tokenizer.model"].iter().any(|f| folder.join(f).is_file());
     if !has_tokenizer {
         return Ok((None, None));
     }
     let tokenizer = Tokenizer::from_dir(folder).map_err(|error| Error::Unsupported(error.to_string()))?;
-    Ok((Some(tokenizer), template_of_folder(folder)))
-}
-
-/// `chat_template.jinja`, else the template in `tokenizer_config.json`.
-fn template_of_folder(folder: &Path) -> Option<String> {
-    if let Ok(source) = std::fs::read_to_string(folder.join("chat_template.jinja")) {
-        return Some(source);
-    }
-    let text = std::fs::read(folder.join("tokenizer_config.json")).ok()?;
-    let config: serde_json::Value = serde_json::from_slice(&text).ok()?;
-    config.get("chat_template")?.as_str().map(str::to_owned)
+    let template = ChatTemplate::from_dir(folder).map_err(|error| Error::Unsupported(error.to_string()))?;
+    Ok((Some(tokenizer), template))
 }
 
 impl Model {

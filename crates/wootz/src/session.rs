@@ -2,7 +2,6 @@
 //!
 //! Where:  made by every command that runs a model.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -84,7 +83,6 @@ fn default_threads() -> usize {
 pub(crate) struct Session {
     pub engine: Engine,
     pub words: Words,
-    pub network: Arc<Network>,
     pub load_time: Duration,
 }
 
@@ -115,7 +113,7 @@ impl Session {
         };
         let runner = args.runner(&model, n_sequences)?;
         let engine = Engine::new(runner, words.tokenizer.clone(), &words.end_tokens, options);
-        Ok(Self { engine, words, network: model.network.clone(), load_time: start.elapsed() })
+        Ok(Self { engine, words, load_time: start.elapsed() })
     }
 
     /// Runs one request to its end. `show` sees every event and says whether to go on.

@@ -104,7 +104,10 @@ pub(crate) fn of_hf(hf: &Hf) -> Result<&'static Architecture> {
 
 /// The hyper-parameters that a `config.json` describes.
 pub fn config_from_hf(hf: &Hf) -> Result<Config> {
-    (of_hf(hf)?.from_hf)(hf)
+    let arch = of_hf(hf)?;
+    let config = (arch.from_hf)(hf)?;
+    debug_assert_eq!(config.arch, arch.name, "a family fills in its own name");
+    Ok(config)
 }
 
 /// The usual keys of a decoder.

@@ -278,7 +278,7 @@ fn a_recurrence_goes_on_from_a_snapshot_and_starts_from_zero() {
         let weights = device.load(&network.params, &|spec| Ok(numbers(spec))).unwrap();
         let plan = plan(&network, true, Rows { tokens: 32, outputs: 1, sequences: 2, keys: 32 });
         let mut executor = stateful_executor(&plan, device, &weights);
-        let mut run = |positions: Range<usize>, executor: &mut Box<dyn Executor>| {
+        let run = |positions: Range<usize>, executor: &mut Box<dyn Executor>| {
             let batch = batch(&[(0, positions)]);
             executor.run(&plan, &batch, None).unwrap();
             executor.output(&plan, &batch, 0)

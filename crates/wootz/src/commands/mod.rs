@@ -2,6 +2,7 @@
 //!
 //! Where:  chosen by `main`; what a verb needs from below it gets as values, never from the environment.
 
+mod chat;
 mod convert;
 mod doctor;
 mod embed;
@@ -22,6 +23,7 @@ use crate::settings::Settings;
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Run(Box<run::RunArgs>),
+    Chat(Box<chat::ChatArgs>),
     Convert(convert::ConvertArgs),
     Show(show::ShowArgs),
     Tokenize(tokenize::TokenizeArgs),
@@ -38,6 +40,7 @@ impl Command {
     pub(crate) fn run(self, offline: bool) -> anyhow::Result<()> {
         match self {
             Command::Run(args) => args.run(),
+            Command::Chat(args) => args.run(),
             Command::Convert(args) => args.run(),
             Command::Show(args) => args.run(),
             Command::Tokenize(args) => args.run(),

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Read, Write};
 
 use anyhow::{Context, bail};
 use serde_json::json;
-use wootz_text::{FinishReason, GenerateEvent, Search, TokenEvent, Usage};
+use wootz_text::{FinishReason, GenerateEvent, Message, Search, TokenEvent, Usage};
 
 use super::{Ids, parse_ids, print_json};
 use crate::model_choice::ModelChoice;
@@ -14,11 +14,12 @@ use crate::session::{RunningArgs, Session, Timing};
 /// Continue a text
 ///
 /// With one argument it is the text, continued by the small model inside this program. The text is taken as it
-/// stands.
+/// stands; --chat puts it into the model's chat template.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   wootz run \"Once upon a time\"
   wootz run models/llama \"Once upon a time\" --max-tokens 50 --temperature 0
+  wootz run --chat \"Tell me a story about a dog.\"
   wootz run models/llama --ids 5,6,7 --json
   echo \"Once upon a time\" | wootz run -m models/llama")]
 pub(crate) struct RunArgs {
@@ -31,6 +32,12 @@ pub(crate) struct RunArgs {
     /// Token ids in place of a text; nothing is added to them
     #[arg(long, value_parser = parse_ids)]
     ids: Option<Ids>,
+    /// Put the text into the chat template, as the user's message
+    #[arg(long)]
+    chat: bool,
+    /// System message before it
+    #[arg(long, requires = "chat")]
+    system: Option<String>,
     /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
@@ -95,9 +102,14 @@ impl RunArgs {
     fn encode(&self, session: &Session, text: &str) -> anyhow::Result<Vec<u32>> {
         let tokenizer = session.words.tokenizer.as_ref();
         let tokenizer = tokenizer.context("the model has no tokenizer\nhint: give token ids with --ids")?;
-        let ids = tokenizer.encode(text, true, false);
-        anyhow::ensure!(!ids.is_empty(), "the text is empty");
-        Ok(ids)
+        if !self.chat {
+            let ids = tokenizer.encode(text, true, false);
+            anyhow::ensure!(!ids.is_empty(), "the text is empty");
+            return Ok(ids);
+        }
+        let system = self.system.iter().map(Message::system);
+        let messages: Vec<Message> = system.chain([Message::user(text)]).collect();
+        session.words.encode_chat(&messages, &[]).context("putting the text into the chat template")
     }
 }
 

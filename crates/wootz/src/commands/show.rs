@@ -89,6 +89,7 @@ impl ShowArgs {
                 "states_for": format!("{context} positions in {kv_type}"),
             },
             "tokenizer": tokenizer,
+            "chat_template": words.template.as_ref().and_then(|template| template.source("default")),
         }))
     }
 }
