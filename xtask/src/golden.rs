@@ -231,7 +231,7 @@ fn largest_difference(got: &[f32], recorded: &[f32]) -> Result<f32> {
         .iter()
         .zip(recorded)
         .map(|(a, b)| (a - b).abs())
-        .fold(0.0, |worst, d| if d <= worst { worst } else { d }))
+        .fold(0.0, |worst: f32, d| if d <= worst || worst.is_nan() { worst } else { d }))
 }
 
 /// Mean next-token cross-entropy in nats.
