@@ -22,13 +22,13 @@ struct Choices {
     arch: &'static str,
     rope_style: RopeStyle,
     experts: ExpertsConfig,
-    n_dense: usize,
 }
 
 const DEFAULTS_2: &str = r#"{"vocab_size": 102400, "hidden_size": 4096, "intermediate_size": 11008,
     "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048, "bos_token_id": 1,
     "eos_token_id": 2, "kv_lora_rank": 512, "q_lora_rank": 1536, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
-    "v_head_dim": 128, "n_routed_experts": 64, "n_shared_experts": 2, "moe_intermediate_size": 1407}"#;
+    "v_head_dim": 128, "n_routed_experts": 64, "n_shared_experts": 2, "moe_intermediate_size": 1407,
+    "first_k_dense_replace": 0}"#;
 
 const DEFAULTS_3: &str = r#"{"vocab_size": 129280, "hidden_size": 7168, "intermediate_size": 18432,
     "num_hidden_layers": 61, "num_attention_heads": 128, "max_position_embeddings": 4096, "bos_token_id": 0,
@@ -46,47 +46,38 @@ fn v2(hf: &Hf) -> Result<Config> {
         "group_limited_greedy" => Some(groups(hf, 1)?),
         other => return Err(hf.error("topk_method", "`greedy` or `group_limited_greedy`", other)),
     };
-    let experts = ExpertsConfig {
-        n_experts: hf.usize("n_routed_experts")?,
-        n_used: hf.positive("num_experts_per_tok")?,
-        d_ff: hf.usize("moe_intermediate_size")?,
-        activation: activation(hf, "hidden_act", "silu")?,
-        router: Router::Softmax { groups },
-        normalize: false,
-        scale: hf.f32_or("routed_scaling_factor", 1.0)?,
-        shared_d_ff: shared(hf)?,
-    };
-    let n_dense = hf.usize_or("first_k_dense_replace", 0)?;
-    Choices { arch: "deepseek_v2", rope_style: RopeStyle::Pairs, experts, n_dense }.config(hf)
+    let experts = experts_of(hf, Router::Softmax { groups }, false, 1.0)?;
+    Choices { arch: "deepseek_v2", rope_style: RopeStyle::Pairs, experts }.config(hf)
 }
 
 fn v3(hf: &Hf) -> Result<Config> {
     let hf = &hf.with_defaults(DEFAULTS_3);
     hf.require("scoring_func", "sigmoid")?;
     hf.require("topk_method", "noaux_tc")?;
-    let experts = ExpertsConfig {
-        n_experts: hf.usize("n_routed_experts")?,
-        n_used: hf.usize("num_experts_per_tok")?,
-        d_ff: hf.usize("moe_intermediate_size")?,
-        activation: activation(hf, "hidden_act", "silu")?,
-        router: Router::SigmoidBiased { groups: Some(groups(hf, 2)?) },
-        normalize: hf.bool_or("norm_topk_prob", true)?,
-        scale: hf.f32_or("routed_scaling_factor", 2.5)?,
-        shared_d_ff: shared(hf)?,
-    };
+    let router = Router::SigmoidBiased { groups: Some(groups(hf, 2)?) };
+    let experts = experts_of(hf, router, hf.bool_or("norm_topk_prob", true)?, 2.5)?;
     let interleaved = hf.bool_or("rope_interleave", true)?;
     let rope_style = if interleaved { RopeStyle::Pairs } else { RopeStyle::Halves };
-    let n_dense = hf.usize("first_k_dense_replace")?;
-    Choices { arch: "deepseek_v3", rope_style, experts, n_dense }.config(hf)
+    Choices { arch: "deepseek_v3", rope_style, experts }.config(hf)
 }
 
 fn groups(hf: &Hf, n_summed: usize) -> Result<Groups> {
     Ok(Groups { n_groups: hf.positive("n_group")?, n_kept: hf.positive("topk_group")?, n_summed })
 }
 
-fn shared(hf: &Hf) -> Result<Option<usize>> {
-    let width = hf.usize("moe_intermediate_size")? * hf.usize("n_shared_experts")?;
-    Ok((width > 0).then_some(width))
+fn experts_of(hf: &Hf, router: Router, normalize: bool, default_scale: f32) -> Result<ExpertsConfig> {
+    let d_ff = hf.positive("moe_intermediate_size")?;
+    let shared_d_ff = d_ff * hf.usize("n_shared_experts")?;
+    Ok(ExpertsConfig {
+        n_experts: hf.usize("n_routed_experts")?,
+        n_used: hf.positive("num_experts_per_tok")?,
+        d_ff,
+        activation: activation(hf, "hidden_act", "silu")?,
+        router,
+        normalize,
+        scale: hf.f32_or("routed_scaling_factor", default_scale)?,
+        shared_d_ff: (shared_d_ff > 0).then_some(shared_d_ff),
+    })
 }
 
 impl Choices {
@@ -97,8 +88,9 @@ impl Choices {
         let mixer = Mixer::Latent(self.latent(hf, &usual)?);
         let dense = gated_ffn(hf, "hidden_act", "silu", false)?;
         let routed = experts::checked(hf, self.experts)?;
+        let n_dense = hf.usize("first_k_dense_replace")?;
         let layer = |i: usize| {
-            let ffn = if i < self.n_dense { dense.clone() } else { routed.clone() };
+            let ffn = if i < n_dense { dense.clone() } else { routed.clone() };
             LayerConfig { residual: Residual::Pre, norm, mixer: mixer.clone(), ffn, residual_scale: 1.0 }
         };
         let layers = (0..usual.n_layers).map(layer).collect();
@@ -152,11 +144,9 @@ fn hf_names(config: &Config) -> Names {
     if let Some(Mixer::Latent(latent)) = config.layers.first().map(|layer| &layer.mixer) {
         let &LatentConfig { n_heads: groups, d_nope, d_v, q_rank, .. } = latent;
         let kv_b = attention("kv_b_proj.weight");
-        names = names.part("layers.{}.wk_b", &kv_b, Part::RowsTurned { groups, start: 0, len: d_nope }).part(
-            "layers.{}.wv_b",
-            &kv_b,
-            Part::Rows { groups, start: d_nope, len: d_v },
-        );
+        let (wk_b, wv_b) = ("layers.{}.wk_b", "layers.{}.wv_b");
+        names = names.part(wk_b, &kv_b, Part::RowsTurned { groups, start: 0, len: d_nope });
+        names = names.part(wv_b, &kv_b, Part::Rows { groups, start: d_nope, len: d_v });
         if q_rank.is_some() {
             names = names.and(&[("layers.{}.wq", &attention("q_b_proj.weight"))]);
         }
