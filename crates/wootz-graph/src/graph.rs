@@ -65,6 +65,9 @@ pub struct Graph<'p> {
 static NEXT_TAG: AtomicU32 = AtomicU32::new(0);
 
 impl<'p> Graph<'p> {
+    /// The path of values that several layers share.
+    pub(crate) const SHARED: &'static str = "shared";
+
     /// An empty graph over a model's weights.
     pub fn new(params: &'p Params) -> Self {
         Self {
@@ -178,6 +181,7 @@ impl<'p> Graph<'p> {
             return value;
         }
         let value = self.push(op, &[]).expect("a leaf has no inputs that could be wrong");
+        self.nodes[value.index()].path.clear();
         self.shared.insert(key, value);
         value
     }
@@ -191,7 +195,10 @@ impl<'p> Graph<'p> {
         if let Some(&value) = self.shared.get(&key) {
             return Ok(value);
         }
-        let value = build(self)?;
+        let path = std::mem::replace(&mut self.path, vec![Self::SHARED.to_owned()]);
+        let value = build(self);
+        self.path = path;
+        let value = value?;
         self.shared.insert(key, value);
         Ok(value)
     }

@@ -128,6 +128,10 @@ impl Operator for Activate {
         "activation"
     }
 
+    fn detail(&self) -> String {
+        format!("{:?}", self.0).to_lowercase()
+    }
+
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         arity::<1>(inputs).map(|[x]| x)
     }
@@ -161,6 +165,10 @@ impl Operator for ActivationGrad {
         "activation_grad"
     }
 
+    fn detail(&self) -> String {
+        format!("{:?}", self.0).to_lowercase()
+    }
+
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         arity::<2>(inputs).map(|[dy, _]| dy)
     }
@@ -185,6 +193,10 @@ impl Operator for ActivationGrad {
 impl Operator for Gated {
     fn name(&self) -> &'static str {
         "gated"
+    }
+
+    fn detail(&self) -> String {
+        format!("by {:?}", self.0).to_lowercase()
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {

@@ -218,6 +218,10 @@ impl Operator for Scale {
         "scale"
     }
 
+    fn detail(&self) -> String {
+        format!("× {}", self.0)
+    }
+
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         arity::<1>(inputs).map(|[x]| x)
     }

@@ -53,6 +53,20 @@ impl Attention {
         within(i.saturating_sub(j), self.back) && within(j.saturating_sub(i), self.ahead)
     }
 
+    /// In a few words, for drawings.
+    fn describe(&self) -> String {
+        let mut words = vec![format!("{} heads over {}", self.n_heads, self.n_kv_heads)];
+        match (self.back, self.ahead) {
+            (None, None) => words.push("all".to_owned()),
+            (None, Some(0)) => words.push("causal".to_owned()),
+            (Some(back), Some(0)) => words.push(format!("causal, window {}", back + 1)),
+            (back, ahead) => words.push(format!("back {back:?}, ahead {ahead:?}")),
+        }
+        words.extend(self.softcap.map(|cap| format!("capped at {cap}")));
+        words.extend(self.alibi_slopes.as_ref().map(|_| "ALiBi".to_owned()));
+        words.join(", ")
+    }
+
     /// What is wrong with it, apart from its inputs.
     fn check(&self) -> Result<(), String> {
         let Attention { n_heads, n_kv_heads, d_k, d_v, .. } = *self;
@@ -123,6 +137,10 @@ impl Graph<'_> {
 impl Operator for Attend {
     fn name(&self) -> &'static str {
         "attend"
+    }
+
+    fn detail(&self) -> String {
+        self.spec.describe()
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
@@ -299,6 +317,10 @@ fn probabilities<'k>(
 impl Operator for AttendGrad {
     fn name(&self) -> &'static str {
         "attend_grad"
+    }
+
+    fn detail(&self) -> String {
+        self.spec.describe()
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {

@@ -36,6 +36,10 @@ impl Operator for Columns {
         "columns"
     }
 
+    fn detail(&self) -> String {
+        format!("{}..{}", self.start, self.start + self.len)
+    }
+
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [x] = arity(inputs)?;
         let end = self.start.saturating_add(self.len);

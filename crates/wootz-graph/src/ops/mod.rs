@@ -18,6 +18,11 @@ pub(crate) trait Operator: std::fmt::Debug {
     /// Its name in errors and drawings.
     fn name(&self) -> &'static str;
 
+    /// What a drawing says beside the name.
+    fn detail(&self) -> String {
+        String::new()
+    }
+
     /// The type of its output, or what is wrong with the inputs.
     fn infer(&self, inputs: &[Type]) -> Result<Type, String>;
 

@@ -75,6 +75,10 @@ impl Operator for Pool {
         "pool"
     }
 
+    fn detail(&self) -> String {
+        format!("{:?}", self.0).to_lowercase()
+    }
+
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [x] = arity(inputs)?;
         match x.shape.rows() {

@@ -118,6 +118,10 @@ impl Operator for RopeTables {
         "rope_tables"
     }
 
+    fn detail(&self) -> String {
+        format!("{} frequencies", self.table.inv_freq.len())
+    }
+
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [positions] = arity(inputs)?;
         let n = self.table.inv_freq.len();
@@ -178,6 +182,10 @@ impl RopeTables {
 impl Operator for Rope {
     fn name(&self) -> &'static str {
         "rope"
+    }
+
+    fn detail(&self) -> String {
+        if self.inverse { "back".to_owned() } else { String::new() }
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {

@@ -76,6 +76,13 @@ impl Operator for TopK {
         "top_k"
     }
 
+    fn detail(&self) -> String {
+        match self.groups {
+            None => format!("{} best", self.k),
+            Some(groups) => format!("{} best of {} groups of {}", self.k, groups.n_kept, groups.n_groups),
+        }
+    }
+
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [scores] = arity(inputs)?;
         let n = scores.shape.width();

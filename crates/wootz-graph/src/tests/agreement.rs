@@ -6,8 +6,9 @@ use wootz_kernels::{Isa, Precision, TensorType};
 
 use super::case::{Case, assert_close, each_case};
 use super::cases::cases;
+use crate::device::Executor;
 use crate::ops::Op;
-use crate::{Cpu, DType, Error, Reference};
+use crate::{Batch, Cpu, DType, Error, Graph, Params, Plan, PlanOptions, Reference, Rows, Type};
 
 /// Lengths of the sequences of a batch: single rows, empty sequences at every end, more rows than a tile.
 const BATCHES: &[&[usize]] =
@@ -63,6 +64,7 @@ fn agree(case: &Case, cpus: &[Cpu], lengths: &[usize], seed: u64) {
     reference.run(&plan, &scene.batch, None).expect("the reference runs");
     for cpu in cpus {
         let mut executor = scene.executor(cpu);
+        poison(&mut *executor, plan.arena_bytes());
         executor.run(&plan, &scene.batch, None).expect("runs where the reference runs");
         for index in 0..plan.output_types().len() {
             let what = || format!("{lengths:?} output {index}, {:?} × {}", cpu.isa(), cpu.pool().threads());
@@ -71,4 +73,37 @@ fn agree(case: &Case, cpus: &[Cpu], lengths: &[usize], seed: u64) {
             assert_close(&got, &want, case.tolerance, &what);
         }
     }
+}
+
+/// Leaves NaN in every place of the arena, so that a number that nobody writes is noticed.
+fn poison(executor: &mut dyn Executor, n_bytes: usize) {
+    let params = Params::default();
+    let mut g = Graph::new(&params);
+    let nan = g.fill(f32::NAN, Type::f32((n_bytes / 4 + 1,))).expect("a constant");
+    let plan = Plan::new(&g, &[nan], &PlanOptions { capacity: Rows::default() }).expect("a plan");
+    executor.run(&plan, &Batch::new(), None).expect("it reads nothing");
+}
+
+#[test]
+fn fast_products_round_activations_to_8_bits_and_no_further() {
+    let cpus: Vec<Cpu> = Isa::all_here().map(|isa| Cpu::with(isa, 2, Precision::Fast)).collect();
+    each_case(|case| {
+        // Gradients of quantized weights are those of `Exact`; a router may choose others where scores are close.
+        if case.stored == TensorType::F32 || case.name.contains("expert") {
+            return;
+        }
+        let (scene, plan) = case.planned(&[5, 0, 12], 3);
+        let mut reference = scene.executor(&Reference);
+        reference.run(&plan, &scene.batch, None).expect("the reference runs");
+        let want = reference.output(&plan, &scene.batch, 0);
+        let rms = (want.iter().map(|y| y * y).sum::<f32>() / want.len() as f32).sqrt();
+        for cpu in &cpus {
+            let mut executor = scene.executor(cpu);
+            executor.run(&plan, &scene.batch, None).expect("runs where the reference runs");
+            let got = executor.output(&plan, &scene.batch, 0);
+            let worst = got.iter().zip(&want).map(|(got, want)| (got - want).abs()).fold(0.0, f32::max);
+            // Each activation is off by at most 1/254 of the largest of its block, in either direction.
+            assert!(worst <= 0.03 * rms, "{:?}: off by {worst} where numbers are {rms}", cpu.isa());
+        }
+    });
 }

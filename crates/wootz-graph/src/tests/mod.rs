@@ -17,3 +17,10 @@ mod taps;
 mod training;
 
 const F32: wootz_kernels::TensorType = wootz_kernels::TensorType::F32;
+
+/// Calls `draw` with the graph of a small Llama.
+pub(crate) fn drawn_llama<R>(draw: impl FnOnce(&crate::Graph) -> R) -> R {
+    let model = network::TinyLlama::declare();
+    let (graph, _) = model.hidden_graph();
+    draw(&graph)
+}

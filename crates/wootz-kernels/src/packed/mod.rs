@@ -208,16 +208,7 @@ impl PackedMatrix {
                         self.row(r, row);
                         step[..columns.len()].copy_from_slice(&row[columns.clone()]);
                     }
-                    _ => {
-                        let part = &mut step[..columns.len()];
-                        float::part_of_panel(
-                            self.layout,
-                            self.panel(r / LANES),
-                            r % LANES,
-                            columns.start,
-                            part,
-                        );
-                    }
+                    _ => self.part(r, columns.start, &mut step[..columns.len()]),
                 }
             }
         }
