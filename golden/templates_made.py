@@ -464,7 +464,7 @@ CORNERS = """{#- comment -#}
   {% if true %}
   kept indent
   {% endif %}
-	{%- if true +%}
+\t{%- if true +%}
 plus
 {%+ endif %}
 end
