@@ -112,7 +112,7 @@ impl Engine {
             max_tokens: sampling.max_tokens.unwrap_or(left).min(left),
             seed: sampling.seed.unwrap_or(self.n_submitted),
         };
-        let d_model = self.runner.network().config.d_model;
+        let d_model = self.runner.network().config.d_hidden();
         let driver = Driver::new(&sampling, &self.vocab, &token_ids, room, d_model)
             .map_err(|error| ModelError::invalid("sampling", error.to_string()))?;
         if driver.n_branches() > self.options.max_sequences {
@@ -244,7 +244,7 @@ impl Engine {
     /// Gives every driver the rows of its branches.
     fn hand_out(&mut self, shares: &[Share], forward: &Forward) {
         let config = &self.runner.network().config;
-        let (v, c) = (config.vocab_size, config.d_model);
+        let (v, c) = (config.vocab_size, config.d_hidden());
         let mut row = 0;
         let mut ended = Vec::new();
         for group in shares.chunk_by(|a, b| a.job == b.job) {

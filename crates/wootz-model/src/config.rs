@@ -39,11 +39,18 @@ impl Config {
     pub fn is_decoder(&self) -> bool {
         matches!(self.head, Head::Lm { .. })
     }
+
+    /// Width of the last rows, which the head reads.
+    pub fn d_hidden(&self) -> usize {
+        self.embed.width.unwrap_or(self.d_model)
+    }
 }
 
 /// How tokens become rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmbedConfig {
+    /// Width of the table where it is not C: its rows are projected to C, and the last rows back (OPT 350M).
+    pub width: Option<usize>,
     /// Multiplies the rows; 1 for most.
     pub scale: f32,
     /// Learned positions: how many.
@@ -58,7 +65,14 @@ pub struct EmbedConfig {
 
 impl Default for EmbedConfig {
     fn default() -> Self {
-        Self { scale: 1.0, n_positions: None, n_skipped_positions: 0, n_token_types: None, norm: None }
+        Self {
+            width: None,
+            scale: 1.0,
+            n_positions: None,
+            n_skipped_positions: 0,
+            n_token_types: None,
+            norm: None,
+        }
     }
 }
 
@@ -67,6 +81,11 @@ impl Default for EmbedConfig {
 pub enum Norm {
     /// Root mean square, with a weight.
     Rms {
+        /// Added to the mean square.
+        eps: f32,
+    },
+    /// Root mean square, with a weight; the row is then rounded to 8 bits of its largest number (BitNet).
+    RmsRounded {
         /// Added to the mean square.
         eps: f32,
     },

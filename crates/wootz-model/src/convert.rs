@@ -53,6 +53,11 @@ pub fn convert(
     if target.exists() && !options.force {
         return Err(Error::Exists(target.to_owned()));
     }
+    // The source's configuration goes along, and would say of plain numbers that they are quantized.
+    if let Some(hf) = model.hf().filter(|hf| hf.get("quantization_config").is_some()) {
+        let message = format!("{}: `quantization_config`: quantized weights are not converted", hf.file());
+        return Err(Error::Unsupported(message));
+    }
     if target.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
         to_gguf(model, target, options, progress)
     } else {

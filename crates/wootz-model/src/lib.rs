@@ -17,7 +17,9 @@ mod hf;
 mod load;
 mod names;
 mod network;
+mod quantization;
 mod rope;
+mod ternary;
 mod words;
 
 pub use arch::config_from_hf;

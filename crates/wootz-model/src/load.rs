@@ -19,7 +19,7 @@ use crate::gguf::{GgufFamily, Keys, rotation};
 use crate::hf::Hf;
 use crate::names::{Names, Part, Place, renamed};
 use crate::network::Network;
-use crate::{Error, Result, arch};
+use crate::{Error, Result, arch, quantization, ternary};
 
 /// An opened model.
 #[derive(Debug)]
@@ -44,7 +44,10 @@ impl Model {
         let hf = Hf::open(path)?;
         let arch = arch::of_hf(&hf)?;
         let config = (arch.from_hf)(&hf)?;
-        let names = (arch.hf_names)(&config);
+        let mut names = (arch.hf_names)(&config);
+        if let Some(part) = quantization::matrices(&hf)? {
+            names = names.with_matrices(part);
+        }
         Self::assemble(config, names, Weights::open(path)?, Some(hf))
     }
 
@@ -187,8 +190,13 @@ impl Model {
         for expert in 0..n_files {
             let tensor = self.find(&place.file_name.replace("{e}", &expert.to_string()))?;
             let wanted = spec.n_elements() / n_files.max(1);
-            let whole = matches!(place.part, Part::Whole | Part::PlusOne | Part::NegExp);
-            let fits = if whole { tensor.n_elements() == wanted } else { tensor.n_elements() >= wanted };
+            let fits = match place.part {
+                Part::Rows { .. } | Part::RowsTurned { .. } | Part::Columns { .. } => {
+                    tensor.n_elements() >= wanted
+                }
+                Part::Ternary(_) => tensor.n_elements().checked_mul(4) == Some(wanted),
+                _ => tensor.n_elements() == wanted,
+            };
             if !fits {
                 return Err(Error::Tensor {
                     name: tensor.name.to_owned(),
@@ -228,6 +236,10 @@ impl Model {
 
     pub(crate) fn read(&self, spec: &ParamSpec) -> Result<HostTensor<'_>> {
         let place = self.place(spec)?;
+        if let Part::Ternary(scaled) = place.part {
+            let scale = self.find(&format!("{}_scale", place.file_name))?;
+            return ternary::unpacked(&self.find(&place.file_name)?, &scale, scaled);
+        }
         if !place.file_name.contains("{e}") {
             return cut(self.find(&place.file_name)?, place.part);
         }
@@ -296,6 +308,11 @@ pub(crate) fn cut(tensor: TensorView<'_>, part: Part) -> Result<HostTensor<'_>> 
         Part::PairsFromHalves { n_heads, n_rot } => {
             (tensor.ty, Cow::Owned(reordered(tensor.bytes, n_rows, n_heads, n_rot, place_in_halves)))
         }
+        Part::MadeTernary => {
+            plain()?;
+            return Ok(ternary::made(&tensor.to_f32()));
+        }
+        Part::Ternary(_) => unreachable!("read together with its scale"),
         Part::PlusOne => (TensorType::F32, map(&tensor, |x| x + 1.0, plain)?),
         Part::NegExp => (TensorType::F32, map(&tensor, |x| -x.exp(), plain)?),
     };

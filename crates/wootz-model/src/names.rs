@@ -57,6 +57,20 @@ pub enum Part {
         /// Rotated rows of a head.
         n_rot: usize,
     },
+    /// −1, 0 or 1, two bits each, four rows in one: the tensor's row `r` of `n` holds the rows `r`, `n + r`, …, lowest
+    /// bits first. Times a number, or by it, that stands beside under `…_scale` (BitNet).
+    Ternary(TernaryScale),
+    /// Rounded to −1, 0 or 1 times the mean magnitude (BitNet's weights in training).
+    MadeTernary,
+}
+
+/// How ternary weights are scaled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TernaryScale {
+    /// They are multiplied.
+    Times,
+    /// They are divided.
+    By,
 }
 
 /// A weight's place in a file.
@@ -105,6 +119,16 @@ impl Names {
     /// The same table with another part of the same tensor, where the table has the weight.
     pub fn with_part(mut self, canonical: &str, part: Part) -> Self {
         for place in self.places.get_mut(canonical).into_iter().flatten() {
+            place.1 = part;
+        }
+        self
+    }
+
+    /// The same table with all whole matrices of layers stored in another way.
+    pub fn with_matrices(mut self, part: Part) -> Self {
+        let is_matrix = |canonical: &str| canonical.starts_with("layers.{}.w");
+        let matrices = self.places.iter_mut().filter(|(canonical, _)| is_matrix(canonical));
+        for place in matrices.flat_map(|(_, places)| places).filter(|place| place.1 == Part::Whole) {
             place.1 = part;
         }
         self

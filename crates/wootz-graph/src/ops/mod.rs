@@ -126,6 +126,7 @@ operators! {
     linear: Linear, LinearInputGrad, LinearWeightGrad;
     rms_norm: RmsNorm, RmsNormInputGrad, RmsNormWeightGrad;
     layer_norm: LayerNorm;
+    round_rows: RoundRows;
     activation: Activate, ActivationGrad, Gated;
     arithmetic: Add, Mul, Scale;
     sum_rows: SumRows, SumColumns;

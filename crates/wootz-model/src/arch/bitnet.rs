@@ -1,5 +1,5 @@
-//! BitNet b1.58: Llama with squared ReLU and a norm before the last matrix of each part. Ma et al. 2025,
-//! arXiv:2504.12285.
+//! BitNet b1.58: Llama with squared ReLU and a norm before every matrix. In checkpoints that say so, matrices are ternary
+//! and their inputs are rounded to 8 bits. Ma et al. 2025, arXiv:2504.12285.
 
 use super::{Architecture, USUAL_NAMES, Usual, gated_ffn, pre_norm_layer, rope_of};
 use crate::Result;
@@ -26,7 +26,9 @@ fn hf_names(_: &Config) -> Names {
 fn from_hf(hf: &Hf) -> Result<Config> {
     let hf = &hf.with_defaults(DEFAULTS);
     let usual = Usual::read(hf)?;
-    let norm = Norm::Rms { eps: hf.f32_or("rms_norm_eps", 1e-5)? };
+    let eps = hf.f32_or("rms_norm_eps", 1e-5)?;
+    let final_norm = Norm::Rms { eps };
+    let norm = if hf.get("quantization_config").is_some() { Norm::RmsRounded { eps } } else { final_norm };
     let mut attention = usual.attention(rope_of(hf, usual.head_dim)?);
     attention.qkv_bias = hf.bool_or("attention_bias", false)?;
     attention.out_bias = attention.qkv_bias;
@@ -36,5 +38,5 @@ fn from_hf(hf: &Hf) -> Result<Config> {
         *inner_norm = Some(norm);
     }
     let layers = vec![pre_norm_layer(norm, attention, ffn); usual.n_layers];
-    usual.decoder("bitnet", hf, false, norm, layers)
+    usual.decoder("bitnet", hf, false, final_norm, layers)
 }

@@ -89,17 +89,10 @@ pub(crate) const ALL: &[Architecture] = &[
 /// The architecture of a `config.json`.
 pub(crate) fn of_hf(hf: &Hf) -> Result<&'static Architecture> {
     let model_type = hf.str("model_type").unwrap_or_default();
-    let arch = ALL.iter().find(|arch| arch.model_types.contains(&model_type)).ok_or_else(|| {
+    ALL.iter().find(|arch| arch.model_types.contains(&model_type)).ok_or_else(|| {
         let known = ALL.iter().flat_map(|arch| arch.model_types).copied().collect::<Vec<_>>().join(", ");
         crate::Error::UnknownArchitecture { file: hf.file().to_owned(), name: model_type.to_owned(), known }
-    })?;
-    match hf.object("quantization_config") {
-        Some(quantization) => {
-            let method = quantization.str("quant_method").unwrap_or("one without a name");
-            Err(hf.error("quantization_config", "weights that are not quantized", method))
-        }
-        None => Ok(arch),
-    }
+    })
 }
 
 /// The hyper-parameters that a `config.json` describes.

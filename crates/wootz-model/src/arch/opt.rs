@@ -1,4 +1,4 @@
-//! OPT: learned positions that start at 2, norms before each part, or after it (350M). Zhang et al. 2022,
+//! OPT: learned positions that start at 2, norms before each part, or after it and a narrower embedding (350M). Zhang et al. 2022,
 //! arXiv:2205.01068.
 
 use super::{Architecture, Usual, plain_ffn, pre_norm_layer};
@@ -48,7 +48,6 @@ fn hf_names(config: &Config) -> Names {
 fn from_hf(hf: &Hf) -> Result<Config> {
     let hf = &hf.with_defaults(DEFAULTS);
     let usual = Usual::read(hf)?;
-    hf.require("word_embed_proj_dim", usual.d_model)?;
     let (eps, bias) = (1e-5, hf.bool_or("enable_bias", true)?);
     let norm = match hf.bool_or("layer_norm_elementwise_affine", true)? {
         true => Norm::Layer { eps, bias: true },
@@ -65,5 +64,6 @@ fn from_hf(hf: &Hf) -> Result<Config> {
         config.final_norm = None;
     }
     config.embed.n_positions = Some(usual.max_seq_len);
+    config.embed.width = hf.find_usize("word_embed_proj_dim")?.filter(|width| *width != usual.d_model);
     Ok(config)
 }

@@ -166,7 +166,9 @@ fn write_usual(config: &Config, out: &mut KeyWriter) {
     out.size("vocab_size", config.vocab_size);
     let Some(layer) = config.layers.first() else { return };
     match layer.norm {
-        Norm::Rms { eps } => out.f32("attention.layer_norm_rms_epsilon", eps),
+        Norm::Rms { eps } | Norm::RmsRounded { eps } => {
+            out.f32("attention.layer_norm_rms_epsilon", eps);
+        }
         Norm::Layer { eps, .. } | Norm::LayerPlain { eps } => out.f32("attention.layer_norm_epsilon", eps),
     }
     let dense = config.layers.iter().find_map(|layer| match &layer.ffn {

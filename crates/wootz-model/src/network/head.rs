@@ -27,7 +27,7 @@ pub(super) enum HeadWeights {
 
 impl HeadWeights {
     pub(super) fn declare(scope: &mut Scope, config: &Config, table: Param) -> Self {
-        let c = config.d_model;
+        let c = config.d_hidden();
         match &config.head {
             Head::None => HeadWeights::None,
             &Head::Lm { tied, bias, scale, softcap } => HeadWeights::Lm {

@@ -31,12 +31,16 @@ pub struct Network {
     embed: EmbedWeights,
     layers: Vec<LayerWeights>,
     final_norm: Option<NormWeights>,
+    /// (table's width, C), where that is not C.
+    project_out: Option<Param>,
     head: HeadWeights,
 }
 
 #[derive(Debug)]
 struct EmbedWeights {
     table: Param,
+    /// (C, table's width), where that is not C.
+    project_in: Option<Param>,
     positions: Option<Param>,
     token_types: Option<Param>,
     norm: Option<NormWeights>,
@@ -96,8 +100,9 @@ impl Network {
         }
         let final_norm =
             config.final_norm.map(|norm| NormWeights::declare(&mut root, "final_norm", norm, config.d_model));
+        let project_out = config.embed.width.map(|width| root.matrix("project_out", width, config.d_model));
         let head = HeadWeights::declare(&mut root, &config, embed.table);
-        Self { config, params, embed, layers, final_norm, head }
+        Self { config, params, embed, layers, final_norm, project_out, head }
     }
 
     /// The last rows of all new tokens (T, C): transformers' `last_hidden_state`.
@@ -109,8 +114,11 @@ impl Network {
         for (i, (layer, config)) in self.layers.iter().zip(&self.config.layers).enumerate() {
             x = g.at(format!("layers.{i}"), |g| layer.build(g, x, config, stateful))?;
         }
-        match &self.final_norm {
-            Some(norm) => norm.build(g, x),
+        if let Some(norm) = &self.final_norm {
+            x = norm.build(g, x)?;
+        }
+        match self.project_out {
+            Some(w) => g.linear(x, w),
             None => Ok(x),
         }
     }
@@ -137,7 +145,8 @@ impl EmbedWeights {
         let tied = matches!(config.head, crate::config::Head::Lm { tied: true, .. });
         let kind = if tied { ParamKind::Matrix } else { ParamKind::Table };
         Self {
-            table: scope.declare("embed", &[config.vocab_size, c], kind),
+            table: scope.declare("embed", &[config.vocab_size, config.d_hidden()], kind),
+            project_in: config.embed.width.map(|width| scope.matrix("project_in", c, width)),
             positions: config
                 .embed
                 .n_positions
@@ -152,7 +161,10 @@ impl EmbedWeights {
 
     fn build(&self, g: &mut Graph, config: &Config) -> Result<Value> {
         let ids = g.token_ids();
-        let mut x = g.embed(ids, self.table)?; // (T, C)
+        let mut x = g.embed(ids, self.table)?; // (T, C), or as wide as the table
+        if let Some(w) = self.project_in {
+            x = g.linear(x, w)?; // (T, C)
+        }
         if config.embed.scale != 1.0 {
             x = g.scale(x, config.embed.scale)?;
         }

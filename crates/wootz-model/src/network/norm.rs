@@ -17,7 +17,7 @@ impl NormWeights {
     /// Declares `name` and, where there is a bias, `name_b`.
     pub(super) fn declare(scope: &mut Scope, name: &str, kind: Norm, width: usize) -> Self {
         let (w, b) = match kind {
-            Norm::Rms { .. } => (true, false),
+            Norm::Rms { .. } | Norm::RmsRounded { .. } => (true, false),
             Norm::Layer { bias, .. } => (true, bias),
             Norm::LayerPlain { .. } => (false, false),
         };
@@ -33,6 +33,11 @@ impl NormWeights {
         match (self.kind, self.w) {
             (Norm::Rms { eps }, Some(w)) => g.rms_norm(x, w, eps),
             (Norm::Rms { eps }, None) => g.rms_norm_plain(x, eps),
+            (Norm::RmsRounded { eps }, w) => {
+                let w = w.expect("declared with a weight");
+                let y = g.rms_norm(x, w, eps)?;
+                g.round_rows(y)
+            }
             (Norm::Layer { eps, .. } | Norm::LayerPlain { eps }, w) => g.layer_norm(x, w, self.b, eps),
         }
     }
@@ -42,6 +47,7 @@ impl NormWeights {
 pub(super) fn norm_own_heads(g: &mut Graph, x: Value, norm: Norm, w: Param) -> Result<Value> {
     let plain = match norm {
         Norm::Rms { eps } => g.rms_norm_plain(x, eps)?,
+        Norm::RmsRounded { .. } => unreachable!("only rows that a matrix is given are rounded"),
         Norm::Layer { eps, .. } | Norm::LayerPlain { eps } => g.layer_norm(x, None, None, eps)?,
     };
     g.mul_weight(plain, w)

@@ -42,7 +42,7 @@ impl HiddenArgs {
         let mut executor = device.executor(&weights, &[], none)?;
         executor.run(&plan, &batch, None)?;
         let hidden = executor.output(&plan, &batch, 0);
-        let rows: Vec<&[f32]> = hidden.chunks_exact(network.config.d_model).collect();
+        let rows: Vec<&[f32]> = hidden.chunks_exact(network.config.d_hidden()).collect();
         if self.json {
             return print_json(&json!({"hidden": rows}));
         }
