@@ -47,6 +47,30 @@ impl Budget {
         }
     }
 
+    /// Pays for all of a value that goes into a namespace, and refuses a namespace in it: a thing that contains itself
+    /// could be neither written nor compared.
+    pub(super) fn charge_stored(&self, value: &Value) -> Result<(), Error> {
+        self.charge_deep(value, 0)?;
+        let is_namespace =
+            value.as_object().is_some_and(|object| object.type_name().ends_with("::Namespace"));
+        if is_namespace {
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "a namespace cannot be put into a namespace",
+            ));
+        }
+        if let ValueKind::Seq | ValueKind::Map = value.kind() {
+            for item in value.try_iter()? {
+                self.charge_stored(&if value.kind() == ValueKind::Map {
+                    value.get_item(&item)?
+                } else {
+                    item
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Pays for every part of a value down to the last, so that nesting cannot multiply for free.
     pub(super) fn charge_deep(&self, value: &Value, depth: usize) -> Result<(), Error> {
         self.charge(ELEMENT_BYTES as usize)?;

@@ -7,7 +7,7 @@
 //! Elsewhere: methods of strings and dictionaries ([`methods`](super::methods)).
 
 use minijinja::formatting::{FormatStyle, format};
-use minijinja::value::{Kwargs, Rest, ValueKind};
+use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value, filters};
 
 use super::budget::Budget;
@@ -39,6 +39,12 @@ pub(super) fn environment(budget: &Budget, steps: u64, now: Now, marks: [char; 2
     env.add_function("strftime_now", move |format: String| now.format(&format));
     let pays = budget.clone();
     env.add_function("dict", move |first: Option<Value>, named: Kwargs| dict(&pays, first, &named));
+    let pays = budget.clone();
+    env.add_function("namespace", move |first: Option<Value>, named: Kwargs| {
+        let values = dict(&pays, first, &named)?;
+        pays.charge_stored(&values)?;
+        minijinja::functions::namespace(Some(ValueOrKwargs::from(values)))
+    });
     env
 }
 
@@ -49,6 +55,8 @@ fn operators(env: &mut Environment, budget: &Budget, marks: [char; 2]) {
     env.add_function(name("mark"), move |which: usize| marks[which & 1].to_string());
     let pays = budget.clone();
     env.add_function(name("list"), move |list: Value| pays.charge_deep(&list, 0).map(|()| list));
+    let pays = budget.clone();
+    env.add_function(name("store"), move |value: Value| pays.charge_stored(&value).map(|()| value));
     let pays = budget.clone();
     env.add_function(name("concat"), move |left: Value, right: Value| concat(&pays, &left, &right));
     let pays = budget.clone();
@@ -198,7 +206,8 @@ fn copying_filters(env: &mut Environment, budget: &Budget) {
             let inner = concat!("__wootz_inner_", $name);
             env.add_filter(inner, $filter);
             let pays = budget.clone();
-            env.add_filter($name, move |state: &mut State, args: Rest<Value>| {
+            env.add_filter($name, move |state: &mut State, args: Rest<Value>, named: Kwargs| {
+                let args: Vec<Value> = args.0.into_iter().chain(is_any(&named).then(|| named.into())).collect();
                 args.iter().try_for_each(|arg| pays.charge_shallow(arg))?;
                 state.apply_filter(inner, &args)
             });
@@ -217,6 +226,10 @@ fn copying_filters(env: &mut Environment, budget: &Budget) {
     for removed in ["pprint", "escape", "e"] {
         env.remove_filter(removed);
     }
+}
+
+fn is_any(named: &Kwargs) -> bool {
+    named.args().next().is_some()
 }
 
 fn no_urlencode(_value: Value) -> Result<Value, Error> {

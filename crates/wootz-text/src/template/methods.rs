@@ -5,7 +5,7 @@
 //! Source: Python 3, `str`, `dict`, `list`.
 
 use minijinja::formatting::FormatStyle;
-use minijinja::value::{ValueKind, from_args};
+use minijinja::value::{Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, Value};
 
 use super::budget::Budget;
@@ -195,7 +195,7 @@ fn map(value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
         "keys" => keys()?.collect::<Vec<Value>>().into(),
         "values" => keys()?.map(|key| value.get_item(&key)).collect::<Result<Vec<_>, _>>()?.into(),
         "items" => {
-            let pair = |key: Value| Ok(Value::from(vec![key.clone(), value.get_item(&key)?]));
+            let pair = |key: Value| Ok(Value::from(Tuple::from([key.clone(), value.get_item(&key)?])));
             keys()?.map(pair).collect::<Result<Vec<_>, Error>>()?.into()
         }
         "get" => {

@@ -4,7 +4,7 @@
 //! Idea:   one recursive writer into a string that pays for every byte before writing it.
 //! Source: Python 3, `str()`, `repr()`, `json.dumps` with its default separators.
 
-use minijinja::value::ValueKind;
+use minijinja::value::{Tuple, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
 use super::budget::{Budget, MAX_DEPTH};
@@ -100,12 +100,19 @@ impl Writer<'_> {
                 out.repr(value, depth + 1)
             }),
             ValueKind::Seq | ValueKind::Iterable => {
-                self.push("[")?;
-                for (i, item) in value.try_iter()?.enumerate() {
-                    self.push(if i > 0 { ", " } else { "" })?;
+                let is_tuple = value.downcast_object_ref::<Tuple>().is_some();
+                self.push(if is_tuple { "(" } else { "[" })?;
+                let mut n_items = 0;
+                for item in value.try_iter()? {
+                    self.push(if n_items > 0 { ", " } else { "" })?;
                     self.repr(&item, depth + 1)?;
+                    n_items += 1;
                 }
-                self.push("]")
+                self.push(match (is_tuple, n_items) {
+                    (true, 1) => ",)",
+                    (true, _) => ")",
+                    (false, _) => "]",
+                })
             }
             _ => self.push("<object>"),
         }

@@ -120,9 +120,15 @@ impl<'a> Expressions<'a> {
             let copied = self.copy();
             out.push_str(if token.text == "=" { "=" } else { &copied });
         }
-        if let Some((start, true)) = value.filter(|value| value.0 <= out.len()) {
-            let tuple = out.split_off(start);
-            out.push_str(&format!(" {PREFIX}list(({tuple}))"));
+        if let Some((start, has_comma)) = value.filter(|value| value.0 <= out.len()) {
+            let mut right = out.split_off(start);
+            if has_comma {
+                right = format!(" {PREFIX}list(({right}))");
+            }
+            if self.tokens.get(1).is_some_and(|token| token.text == ".") {
+                right = format!(" {PREFIX}store({right})"); // into a namespace
+            }
+            out.push_str(&right);
         }
         Ok(out)
     }
@@ -353,6 +359,7 @@ mod tests {
         );
         check("{% set x = [a, {'k': b + c}] %}", "{% set x = @list([a, @list({'k': @add(b, c)})]) %}");
         check("{% set x = a, b %}", "{% set x = @list((a, b)) %}");
+        check("{% set ns.x = a + b %}", "{% set ns.x = @store(@add(a, b)) %}");
         check(
             "{% for k, v in d.items() if v is divisibleby 3 %}",
             "{% for k, v in d.items() if v is divisibleby 3 %}",

@@ -31,6 +31,17 @@ impl Charsmap {
         Ok(Self { units, replacements: replacements.to_vec() })
     }
 
+    /// The binary form.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(4 + self.units.len() * 4 + self.replacements.len());
+        if !self.units.is_empty() || !self.replacements.is_empty() {
+            bytes.extend((self.units.len() as u32 * 4).to_le_bytes());
+            self.units.iter().for_each(|unit| bytes.extend(unit.to_le_bytes()));
+            bytes.extend(&self.replacements);
+        }
+        bytes
+    }
+
     /// Hugging Face's use: whole grapheme clusters first, then single characters, each by its shortest match.
     pub(crate) fn normalize_graphemes(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::ggml::PRES;
 use super::json::GPT2_REGEX;
-use super::{Source, Tokenizer, TokenizerError};
+use super::normalizer::Normalizer;
+use super::{Source, Tokenizer, TokenizerError, sentencepiece};
 use crate::{TokenId, TokenType, Vocab, VocabKind};
 
 impl Tokenizer {
@@ -17,8 +18,14 @@ impl Tokenizer {
     /// # Errors
     /// Parts that GGUF cannot say, by field: an unknown pre-tokenizer, a WordLevel model, a SentencePiece file.
     pub fn to_vocab(&self, n_tokens: usize) -> Result<Vocab, TokenizerError> {
-        let Some(Source::Json(bytes)) = self.source() else {
-            return Err(TokenizerError::field("tokenizer", "expected a `tokenizer.json` to write it from"));
+        let bytes = match self.source() {
+            Some(Source::Json(bytes)) => bytes,
+            Some(Source::SentencePiece(bytes)) => {
+                let mut vocab = sentencepiece::describe(bytes)?;
+                self.fill(&mut vocab, n_tokens)?;
+                return Ok(vocab);
+            }
+            None => return Err(TokenizerError::field("tokenizer", "expected a file to write it from")),
         };
         let json: Value = serde_json::from_slice(bytes).map_err(TokenizerError::Json)?;
         let mut vocab = match json["model"]["type"].as_str() {
@@ -80,7 +87,10 @@ impl Tokenizer {
                 *score = f32::max(*score, -(rank as f32));
             }
         }
-        Vocab { kind: VocabKind::SentencePiece, scores, ..Vocab::default() }
+        // Whether a space comes before every text is what a text tells.
+        let first = self.encode("x", false, false).first().and_then(|&id| self.token_text(id));
+        let add_space_prefix = Some(first.is_some_and(|token| token.starts_with('\u{2581}')));
+        Vocab { kind: VocabKind::SentencePiece, scores, add_space_prefix, ..Vocab::default() }
     }
 
     fn unigram(&self, json: &Value) -> Vocab {
@@ -90,6 +100,9 @@ impl Tokenizer {
             kind: VocabKind::Unigram,
             scores,
             unk: json["model"]["unk_id"].as_u64().map(|id| id as TokenId),
+            add_space_prefix: Some(true),
+            remove_extra_whitespaces: Some(true),
+            precompiled_charsmap: charsmap(self.parts.normalizer.as_ref()),
             ..Vocab::default()
         }
     }
@@ -120,7 +133,10 @@ impl Tokenizer {
         if !vocab.scores.is_empty() {
             vocab.scores.resize(n_tokens, -1e10);
         }
-        vocab.types = (0..n_tokens as TokenId).map(|id| self.type_of(id, vocab)).collect();
+        if vocab.types.is_empty() {
+            vocab.types = (0..n_tokens as TokenId).map(|id| self.type_of(id, vocab)).collect();
+        }
+        vocab.types.resize(n_tokens, TokenType::Unused);
         let roles = self.special();
         let mut ends = roles.eos.iter().copied();
         (vocab.bos, vocab.eos, vocab.eot) = (roles.bos, ends.next(), ends.next());
@@ -138,11 +154,23 @@ impl Tokenizer {
         match self.token_text(id) {
             None => TokenType::Unused,
             _ if self.is_special(id) => TokenType::Control,
-            _ if self.added_tokens().iter().any(|(added, _)| *added == id) => TokenType::UserDefined,
+            _ if self.parts.added.get(id).is_some() => TokenType::UserDefined,
             _ if vocab.unk == Some(id) => TokenType::Unknown,
             Some(text) if vocab.kind == VocabKind::SentencePiece && is_byte(text) => TokenType::Byte,
             Some(_) => TokenType::Normal,
         }
+    }
+}
+
+/// SentencePiece's normalization table, wherever it stands.
+fn charsmap(normalizer: Option<&Normalizer>) -> Vec<u8> {
+    match normalizer {
+        Some(Normalizer::Charsmap(map)) => map.to_bytes(),
+        Some(Normalizer::Sequence(steps)) => {
+            let mut maps = steps.iter().map(|step| charsmap(Some(step)));
+            maps.find(|map| !map.is_empty()).unwrap_or_default()
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -13,7 +13,7 @@ use super::json::GPT2_REGEX;
 use super::model::Model;
 use super::normalizer::{BertRules, Normalizer, SentencePieceRules};
 use super::pattern::{Behavior, Pattern};
-use super::pieces::{self, Scored};
+use super::pieces::{self, Scored, UserDefined};
 use super::post_processor::PostProcessor;
 use super::pre_tokenizer::PreTokenizer;
 use super::table::{Tokens, shorten};
@@ -148,7 +148,7 @@ fn scored(vocab: &Vocab, special: &SpecialTokens) -> Result<Parts, TokenizerErro
     let strips_space = rules.add_dummy_prefix;
     let defined = pieces.iter().filter(|piece| piece.kind == TokenType::UserDefined);
     rules.protect(defined.map(|piece| piece.text));
-    let added = pieces::added(&pieces, true)?;
+    let added = pieces::added(&pieces, UserDefined::Raw)?;
     let (model, post_processor) = if is_unigram {
         (Model::Unigram(pieces::unigram(&pieces, &tokens, special.unk)), around(vocab, special, false, true))
     } else {
@@ -272,7 +272,7 @@ pub(crate) struct Pre {
     pub(crate) names: &'static [&'static str],
     pub(crate) expressions: &'static [&'static str],
     /// Pieces that are tokens are not merged.
-    ignores_merges: bool,
+    pub(crate) ignores_merges: bool,
     /// BOS is added unless the file says otherwise.
     adds_bos: bool,
     spelling: Spelling,

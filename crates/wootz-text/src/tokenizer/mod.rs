@@ -14,6 +14,7 @@ mod added;
 mod bpe;
 mod byte_level;
 mod charsmap;
+mod classes;
 mod config;
 mod decoder;
 mod error;
@@ -328,6 +329,12 @@ impl Tokenizer {
         let Some(pre_tokenizer) = &self.parts.pre_tokenizer else {
             return self.parts.model.encode(text, &self.parts.tokens, out);
         };
+        if let (Some(scanner), Model::Bpe(bpe)) = (pre_tokenizer.sole_scanner(), &self.parts.model) {
+            // PERF: no list of pieces where one scanner makes them all.
+            let piece = |start: usize, end: usize| &text.as_bytes()[start..end];
+            return scanner
+                .each(text, |start, end| bpe.encode_bytes(piece(start, end), &self.parts.tokens, out));
+        }
         let mut pieces = Pieces::whole(Cow::Borrowed(text), at_start);
         pre_tokenizer.apply(&mut pieces);
         pieces.iter().for_each(|piece| self.parts.model.encode(piece, &self.parts.tokens, out));

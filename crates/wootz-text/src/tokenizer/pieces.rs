@@ -44,18 +44,27 @@ pub(crate) fn tokens(pieces: &[Scored]) -> Result<Tokens, TokenizerError> {
     Ok(tokens)
 }
 
-/// Control and unknown pieces become special tokens; user-defined ones too become added tokens if the text is `cut` at them,
-/// in normalized text, where they have `▁` for spaces.
-pub(crate) fn added(pieces: &[Scored], cut: bool) -> Result<AddedTokens, TokenizerError> {
+/// Where user-defined pieces are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UserDefined {
+    /// Nowhere in particular: their score makes them win.
+    Scored,
+    /// In normalized text, as SentencePiece's BPE does.
+    Normalized,
+    /// In raw text, as llama.cpp does: what follows begins anew.
+    Raw,
+}
+
+/// Control and unknown pieces become special tokens, user-defined ones added tokens.
+pub(crate) fn added(pieces: &[Scored], user_defined: UserDefined) -> Result<AddedTokens, TokenizerError> {
     let mut added = AddedTokens::default();
     for (id, piece) in pieces.iter().enumerate() {
         let special = matches!(piece.kind, TokenType::Control | TokenType::Unknown);
-        if !piece.text.is_empty() && (special || cut && piece.kind == TokenType::UserDefined) {
+        let is_added = special || user_defined != UserDefined::Scored && piece.kind == TokenType::UserDefined;
+        if !piece.text.is_empty() && is_added {
             let content = piece.text.to_owned();
-            added.insert(
-                id as TokenId,
-                AddedToken { content, special, normalized: !special, ..AddedToken::default() },
-            );
+            let normalized = !special && user_defined == UserDefined::Normalized;
+            added.insert(id as TokenId, AddedToken { content, special, normalized, ..AddedToken::default() });
         }
     }
     added

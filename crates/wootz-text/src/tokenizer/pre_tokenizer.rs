@@ -12,6 +12,7 @@ use unicode_categories::UnicodeCategories;
 
 use super::byte_level;
 use super::pattern::{Behavior, Part, Pattern, parts_by};
+use super::scanner::Scanner;
 use super::scripts::Scripts;
 
 /// One step, or several.
@@ -105,6 +106,29 @@ impl<'a> Pieces<'a> {
 }
 
 impl PreTokenizer {
+    /// The scanner that does all of the work, if there is one.
+    pub(crate) fn sole_scanner(&self) -> Option<Scanner> {
+        match self {
+            Self::Split {
+                pattern: Pattern::Scanner(scanner),
+                behavior: Behavior::Isolated,
+                invert: false,
+            } => Some(*scanner),
+            Self::ByteLevel {
+                add_prefix_space: false,
+                regex: Some(Pattern::Scanner(scanner)),
+                spell: false,
+            } => Some(*scanner),
+            Self::Sequence(steps) => match steps.as_slice() {
+                [step] | [step, Self::ByteLevel { add_prefix_space: false, regex: None, spell: false }] => {
+                    step.sole_scanner()
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     pub(crate) fn apply(&self, pieces: &mut Pieces) {
         let by =
             |behavior: Behavior, parts: fn(&str) -> Vec<Part>| move |text: &str| behavior.pieces(parts(text));

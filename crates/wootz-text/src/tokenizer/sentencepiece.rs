@@ -7,11 +7,11 @@
 
 use super::model::Model;
 use super::normalizer::{Normalizer, SentencePieceRules};
-use super::pieces::{self, Scored};
+use super::pieces::{self, Scored, UserDefined};
 use super::post_processor::PostProcessor;
 use super::table::shorten;
 use super::{Parts, SpecialTokens, TokenizerError, charsmap::Charsmap};
-use crate::{TokenId, TokenType};
+use crate::{TokenId, TokenType, Vocab, VocabKind};
 
 /// Reads the parts and the roles of special tokens.
 pub(crate) fn read(bytes: &[u8]) -> Result<(Parts, SpecialTokens), TokenizerError> {
@@ -19,7 +19,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Parts, SpecialTokens), TokenizerErro
     let special = file.special();
     let tokens = pieces::tokens(&file.pieces)?;
     // In BPE a user-defined piece is never part of another; in Unigram its score decides.
-    let added = pieces::added(&file.pieces, file.model_type == BPE)?;
+    let user_defined = if file.model_type == BPE { UserDefined::Normalized } else { UserDefined::Scored };
+    let added = pieces::added(&file.pieces, user_defined)?;
     let model = match file.model_type {
         UNIGRAM => Model::Unigram(pieces::unigram(&file.pieces, &tokens, special.unk).rounding()),
         BPE => pieces::bpe(&file.pieces, &tokens, special.unk, true)?,
@@ -39,6 +40,22 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Parts, SpecialTokens), TokenizerErro
         decoder: Some(pieces::decoder(strips_space)),
     };
     Ok((parts, special))
+}
+
+/// The file as a vocabulary for GGUF, without roles and flags.
+pub(crate) fn describe(bytes: &[u8]) -> Result<Vocab, TokenizerError> {
+    let file = ModelFile::parse(bytes)?;
+    let kind = if file.model_type == BPE { VocabKind::SentencePiece } else { VocabKind::Unigram };
+    Ok(Vocab {
+        kind,
+        tokens: file.pieces.iter().map(|piece| piece.text.to_owned()).collect(),
+        scores: file.pieces.iter().map(|piece| piece.score).collect(),
+        types: file.pieces.iter().map(|piece| piece.kind).collect(),
+        add_space_prefix: Some(file.rules.add_dummy_prefix),
+        remove_extra_whitespaces: Some(file.rules.remove_extra_whitespaces),
+        precompiled_charsmap: file.rules.charsmap.to_bytes(),
+        ..Vocab::default()
+    })
 }
 
 const UNIGRAM: u64 = 1;

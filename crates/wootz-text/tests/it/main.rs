@@ -2,4 +2,5 @@
 
 mod golden_templates;
 mod golden_tokenizers;
+mod hostile;
 mod streaming;
