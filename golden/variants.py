@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Makes tiny models with the settings that golden models usually leave at their defaults, and records what they compute.
 
-    python golden/variants.py OUT_DIR [--seed N] [NAME ...]        # transformers 5.23, torch 2.14, safetensors
+    python golden/variants.py golden/variants [--seed N] [NAME ...]    # transformers 5.23, torch 2.15, safetensors
 
-Where:  read by `wootz-model`'s tests where `WOOTZ_GOLDEN_VARIANTS` names OUT_DIR, and by whoever compares by hand.
+Where:  read by `wootz-model`'s tests (tests/it/variants.rs).
 Idea:   one model for each setting that changes the computation: routing in groups, queries without a latent, both
         rotations, YaRN's temperature, fused experts, dense layers between routed ones, biases, heads for sequences.
 
-OUT_DIR/NAME/{config.json, model.safetensors, golden.json}. golden.json holds, for f32 on one CPU thread: `input_ids` (two
-rows of different length), and for each row `logits` of the last position, `argmax` of every position and `greedy` (24
+OUT/NAME/{config.json, model.safetensors, golden.json}. golden.json holds, for f32 on one CPU thread: `input_ids` (two
+rows of different length), and for each row `logits` of the last position, `argmax` of every position and `greedy` (12
 tokens) of a decoder, `hidden` of an encoder, `scores` of a classifier; a classifier's `token_types` where it has some.
 """
 import argparse
@@ -20,17 +20,17 @@ import safetensors.torch
 import torch
 import transformers as tf
 
-V = 320
-BASE = dict(vocab_size=V, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
-            max_position_embeddings=512, bos_token_id=1, eos_token_id=2, pad_token_id=0)
-GQA = dict(BASE, num_key_value_heads=2)
-QWEN = dict(GQA, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=48, head_dim=32)
-MLA = dict(BASE, num_key_value_heads=4, q_lora_rank=24, kv_lora_rank=32, qk_rope_head_dim=16, qk_nope_head_dim=24, v_head_dim=20,
-           n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=48, n_shared_experts=2, first_k_dense_replace=1)
+V = 48
+BASE = dict(vocab_size=V, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+            max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+GQA = dict(BASE, num_key_value_heads=1)
+QWEN = dict(GQA, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=12, head_dim=12)
+MLA = dict(BASE, num_key_value_heads=2, q_lora_rank=12, kv_lora_rank=10, qk_rope_head_dim=8, qk_nope_head_dim=6, v_head_dim=5,
+           n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=12, n_shared_experts=2, first_k_dense_replace=1)
 V3 = dict(MLA, n_group=4, topk_group=2)
-YARN = dict(rope_type="yarn", factor=8.0, original_max_position_embeddings=64, mscale=0.8, mscale_all_dim=1.2, beta_fast=32, beta_slow=1)
+YARN = dict(rope_type="yarn", factor=8.0, original_max_position_embeddings=8, mscale=0.8, mscale_all_dim=1.2, beta_fast=32, beta_slow=1)
 ENCODER = dict(BASE, type_vocab_size=2)
-MODERN = dict(BASE, local_attention=16, cls_token_id=1, sep_token_id=2)
+MODERN = dict(BASE, num_hidden_layers=3, local_attention=8, cls_token_id=1, sep_token_id=2)
 
 # name -> (config class, settings, task). A task of `scores` is a sequence classifier.
 MODELS = {
@@ -44,17 +44,15 @@ MODELS = {
                                                    rope_scaling=YARN), "logits"),
     "deepseek_v3_direct": ("DeepseekV3Config", dict(V3, q_lora_rank=None, rope_interleave=False, norm_topk_prob=False), "logits"),
     "deepseek_v3_yarn": ("DeepseekV3Config", dict(V3, rope_scaling=YARN, attention_bias=True), "logits"),
-    "deepseek_v3_fused": ("DeepseekV3Config", dict(V3, first_k_dense_replace=0), "logits"),
-    "mamba_bias": ("MambaConfig", dict(vocab_size=V, hidden_size=64, num_hidden_layers=3, state_size=8, use_bias=True, use_conv_bias=False,
+    "mamba_bias": ("MambaConfig", dict(vocab_size=V, hidden_size=16, num_hidden_layers=2, state_size=8, use_bias=True, use_conv_bias=False,
                                        conv_kernel=3, expand=3, tie_word_embeddings=False), "logits"),
-    "mamba2_bias": ("Mamba2Config", dict(vocab_size=V, hidden_size=64, num_hidden_layers=3, state_size=16, num_heads=8, head_dim=16, n_groups=4,
+    "mamba2_bias": ("Mamba2Config", dict(vocab_size=V, hidden_size=16, num_hidden_layers=2, state_size=8, num_heads=8, head_dim=4, n_groups=4,
                                          chunk_size=16, use_bias=True, use_conv_bias=False, tie_word_embeddings=True), "logits"),
-    "xlm_roberta": ("XLMRobertaConfig", dict(BASE, pad_token_id=1, bos_token_id=0, type_vocab_size=1, max_position_embeddings=130), "hidden"),
+    "xlm_roberta": ("XLMRobertaConfig", dict(BASE, pad_token_id=1, bos_token_id=0, type_vocab_size=1, max_position_embeddings=40), "hidden"),
     "modernbert_bias": ("ModernBertConfig", dict(MODERN, norm_bias=True, attention_bias=True, mlp_bias=True,
                                                  layer_types=["sliding_attention", "full_attention", "sliding_attention"]), "hidden"),
     "bert_scores": ("BertConfig", dict(ENCODER, num_labels=1), "scores"),
     "roberta_scores": ("RobertaConfig", dict(ENCODER, pad_token_id=1, bos_token_id=0, num_labels=3), "scores"),
-    "xlm_roberta_scores": ("XLMRobertaConfig", dict(BASE, pad_token_id=1, bos_token_id=0, type_vocab_size=1, num_labels=1), "scores"),
     "modernbert_scores": ("ModernBertConfig", dict(MODERN, num_labels=1), "scores"),
     "modernbert_mean": ("ModernBertConfig", dict(MODERN, num_labels=2, classifier_pooling="mean", classifier_bias=True,
                                                  classifier_activation="relu", norm_bias=True), "scores"),
@@ -99,7 +97,7 @@ def make(name, out, seed):
     if name.endswith("_fused"):
         fuse_experts(folder)
     generator = torch.Generator().manual_seed(seed + 1)
-    rows = [torch.randint(3, V, (n,), generator=generator).tolist() for n in (37, 11)]
+    rows = [torch.randint(3, V, (n,), generator=generator).tolist() for n in (29, 9)]
     golden = {"transformers": tf.__version__, "torch": torch.__version__, "seed": seed, "input_ids": rows, "rows": []}
     if task == "scores" and settings.get("type_vocab_size") == 2 and config_class == "BertConfig":
         golden["token_types"] = [[int(i > n // 2) for i in range(n)] for n in map(len, rows)]
@@ -114,10 +112,12 @@ def make(name, out, seed):
             else:
                 logits = model(x, use_cache=False).logits[0]
                 greedy = list(ids)
-                for _ in range(24):
+                for _ in range(12):
                     greedy.append(int(model(torch.tensor([greedy]), use_cache=False).logits[0, -1].argmax()))
                 golden["rows"].append({"logits": logits[-1].tolist(), "argmax": logits.argmax(-1).tolist(), "greedy": greedy[len(ids):]})
-    json.dump(golden, open(os.path.join(folder, "golden.json"), "w"))
+    os.path.exists(os.path.join(folder, "generation_config.json")) and os.remove(os.path.join(folder, "generation_config.json"))
+    short = json.loads(json.dumps(golden), parse_float=lambda number: round(float(number), 7))
+    json.dump(short, open(os.path.join(folder, "golden.json"), "w"))
 
 
 if __name__ == "__main__":

@@ -175,6 +175,14 @@ impl Usual {
         final_norm: Norm,
         layers: Vec<LayerConfig>,
     ) -> Result<Config> {
+        let other_head = |name: &&str| {
+            ["ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"]
+                .iter()
+                .any(|head| name.ends_with(head))
+        };
+        if let Some(name) = hf.strings("architectures").and_then(|names| names.into_iter().find(other_head)) {
+            return Err(hf.error("architectures", "a decoder that continues text", name));
+        }
         Ok(Config {
             arch,
             vocab_size: hf.positive("vocab_size")?,

@@ -5,6 +5,9 @@ use std::path::{Component, Path};
 use crate::hf::Hf;
 use crate::{Error, Result};
 
+/// The largest of them in the wild, vocabularies of added tokens, stay below 2 MB.
+const MAX_BYTES: u64 = 16 << 20;
+
 /// A JSON object, if the file is there.
 pub(super) fn object(path: &Path) -> Result<Option<Hf>> {
     match bytes(path)? {
@@ -15,10 +18,17 @@ pub(super) fn object(path: &Path) -> Result<Option<Hf>> {
 
 /// A file's contents, if it is there.
 pub(super) fn bytes(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
+    let fail = |source| Error::Io { path: path.to_owned(), source };
+    match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io { path: path.to_owned(), source }),
+        Err(error) => Err(fail(error)),
+        Ok(metadata) if metadata.len() > MAX_BYTES => Err(Error::Config {
+            file: path.display().to_string(),
+            key: String::new(),
+            expected: format!("at most {MAX_BYTES} bytes"),
+            got: metadata.len().to_string(),
+        }),
+        Ok(_) => std::fs::read(path).map(Some).map_err(fail),
     }
 }
 

@@ -2,3 +2,4 @@
 
 mod encoders;
 mod states;
+mod variants;
