@@ -117,7 +117,7 @@ macro_rules! functions {
 }
 
 functions! {
-    fn Silu(s, x) { s.mul(x, math::sigmoid(s, x)) }
+    fn Silu(s, x) { s.div(x, s.add(s.splat(1.0), math::exp(s, s.neg(x)))) }
     fn Gelu(s, x) { s.mul(x, math::normal_cdf(s, x)) }
     fn GeluTanh(s, x) {
         let cube = s.mul(s.mul(x, x), x);
