@@ -52,7 +52,13 @@ impl ListArgs {
         }
         let head = ["MODEL", "SIZE", "ARCHITECTURE", "WEIGHTS", "PLACE"].map(str::to_owned);
         let rows: Vec<[String; 5]> = std::iter::once(head).chain(models.iter().map(as_row)).collect();
-        print_table(&rows)
+        print_table(&rows)?;
+        for model in &models {
+            if let Err(error) = facts(model) {
+                eprintln!("{}: {error:#}", model.name);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -74,7 +80,7 @@ fn as_json(model: &LocalModel) -> Value {
 fn as_row(model: &LocalModel) -> [String; 5] {
     let (architecture, quantization) = match facts(model) {
         Ok(facts) => (facts.architecture, facts.quantization),
-        Err(error) => ("unreadable".into(), format!("{error:#}")),
+        Err(_told_below) => ("unreadable".into(), "unreadable".into()),
     };
     [model.name.clone(), bytes(model.size_bytes()), architecture, quantization, place(model).into()]
 }

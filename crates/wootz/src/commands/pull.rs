@@ -142,6 +142,11 @@ struct BarState {
     done_bytes: HashMap<String, u64>,
 }
 
+/// How a bar looks. Rate and time left are those of all files; a file's own would jump with every other one.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates here are well-formed")
+}
+
 impl Bars {
     fn new(files: &[RemoteFile]) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
@@ -151,8 +156,7 @@ impl Bars {
             Some(multi) => multi.add(ProgressBar::new(total)),
             None => ProgressBar::hidden(),
         };
-        let template = "{msg:<32.32} {bar:20} {decimal_bytes:>9} of {decimal_total_bytes:<9} {decimal_bytes_per_sec:>11}, {eta} left";
-        all.set_style(ProgressStyle::with_template(template).expect("the template is well-formed"));
+        all.set_style(style("{msg:<22.22} {bar:14} {decimal_bytes:>9} of {decimal_total_bytes:<9} {decimal_bytes_per_sec:>11}, {eta} left"));
         all.set_message(format!("{} files", files.len()));
         Self { multi, all, state: Mutex::default() }
     }
@@ -164,8 +168,8 @@ impl Bars {
             Event::Progress { done_bytes, total_bytes } => {
                 let is_first = state.done_bytes.insert(name.clone(), done_bytes).is_none();
                 self.all.set_position(state.done_bytes.values().sum());
-                if is_first && done_bytes > 0 {
-                    // Bytes of an earlier pull are no sign of speed.
+                if is_first {
+                    // Bytes of an earlier pull, and the time before the first byte, are no sign of speed.
                     self.all.reset_eta();
                 }
                 if let Some(bar) = self.bar(&mut state, &name) {
@@ -199,7 +203,7 @@ impl Bars {
         let multi = self.multi.as_ref()?;
         let new = || {
             let bar = multi.insert_before(&self.all, ProgressBar::new(0));
-            bar.set_style(self.all.style());
+            bar.set_style(style("{msg:<22.22} {bar:14} {decimal_bytes:>9} of {decimal_total_bytes:<9}"));
             bar.set_message(name.rsplit('/').next().unwrap_or(name).to_owned());
             bar.enable_steady_tick(Duration::from_millis(250));
             bar

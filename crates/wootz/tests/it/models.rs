@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use wootz_testkit::{FakeRepo, Fault, Hop, HubServer};
 
@@ -153,4 +155,27 @@ fn a_pulled_model_answers_as_the_same_one_inside_the_program_does() {
         run(&[]),
         "by its name in the list"
     );
+}
+
+#[test]
+fn a_pull_that_was_killed_goes_on_where_it_was() {
+    let home = tempfile::tempdir().unwrap();
+    let weights: Vec<u8> = (0..2_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let server = HubServer::start(FakeRepo::new("org/big").lfs("model.safetensors", weights.as_slice()));
+    server.fault(Hop::Body, "model.safetensors", Fault::StallAfter(1_500_000));
+    let mut pull = wootz(home.path());
+    pull.env("HF_ENDPOINT", server.endpoint()).args(["pull", "hf:org/big", "--json"]);
+    let mut child = pull.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let partial = home.path().join("models/hf/org/big/.pull/model.safetensors.incomplete");
+    while fs::metadata(&partial).map_or(0, |metadata| metadata.len()) < 1_500_000 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!home.path().join("models/hf/org/big/model.safetensors").exists());
+    let pulled =
+        json(wootz(home.path()).env("HF_ENDPOINT", server.endpoint()).args(["pull", "hf:org/big", "--json"]));
+    assert_eq!(pulled["fetched_bytes"], 500_000);
+    assert_eq!(fs::read(home.path().join("models/hf/org/big/model.safetensors")).unwrap(), weights);
 }
