@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 
 /// How long a helper looks for work before it sleeps.
 const SPIN: Duration = Duration::from_micros(60);
-/// How long the caller waits for a helper's tile before it sleeps itself and leaves the helper out next time.
+/// How long the caller waits for a helper's tile, or twice as long as its own longest took, before it sleeps itself and leaves
+/// the helper out next time.
 const PATIENCE: Duration = Duration::from_micros(200);
 /// How long a helper that was late is left out.
 const LEFT_OUT: Duration = Duration::from_millis(20);
@@ -101,16 +102,19 @@ impl Pool {
         let Ok(running) = self.running.try_lock() else { return alone() };
         let n_tasks = u32::try_from(n_tasks).ok().filter(|&n| n < u32::MAX / 2).expect("tiles are few");
         self.publish(n_tasks, &task);
+        let mut longest = Duration::ZERO;
         let mine = catch_unwind(AssertUnwindSafe(|| {
             while let Some(index) = self.shared.next_task() {
+                let start = Instant::now();
                 task(index);
+                longest = longest.max(start.elapsed());
             }
         }));
         if mine.is_err() {
             // The remaining tiles are not worth doing.
             self.shared.exhaust();
         }
-        self.close();
+        self.close(PATIENCE.max(2 * longest));
         drop(running);
         let theirs = lock(&self.shared.panic).take();
         if let Err(panic) = mine {
@@ -190,7 +194,7 @@ impl Pool {
     }
 
     /// Waits until no helper is inside, then closes the job.
-    fn close(&self) {
+    fn close(&self, patience: Duration) {
         let inside = || self.shared.word.load(Ordering::Acquire) >> 32 & 0xffff != 0;
         let mut waiting = None;
         let mut spins = 0_u32;
@@ -201,7 +205,7 @@ impl Pool {
                 continue;
             }
             let since = *waiting.get_or_insert_with(Instant::now);
-            if since.elapsed() > PATIENCE {
+            if since.elapsed() > patience {
                 let until = self.shared.nanos() + LEFT_OUT.as_nanos() as u64;
                 for helper in self.helpers.iter().filter(|helper| helper.state.inside.load(Ordering::Relaxed))
                 {
