@@ -13,9 +13,12 @@ use wootz_kernels::{TensorType, cast};
 use wootz_weights::gguf::{self, Value};
 use wootz_weights::{TensorInfo, safetensors};
 
+use crate::config::{Config, Mixer};
+use crate::folder::NewFolder;
 use crate::gguf::{GgufFamily, KeyWriter, write_tokenizer};
 use crate::load::Model;
 use crate::names::{Names, Part, Place};
+use crate::source::{self, Source};
 use crate::{Error, Result};
 
 /// Data of one safetensors file at most.
@@ -80,11 +83,12 @@ fn to_gguf(
         }
         None => {
             let family = GgufFamily::of_arch(config.arch)?;
-            let out = metadata(model, family)?;
+            let mut out = metadata(model, family)?;
+            source::write(model, &mut out)?;
             (out.pairs, out.tensors, family.names_of(config))
         }
     };
-    let plan = plan(model, &names, options.dtype, true)?;
+    let plan = plan(model, &names, options.dtype, None)?;
     let mut infos: Vec<TensorInfo> = plan.iter().map(|tensor| tensor.info.clone()).collect();
     infos.extend(extra.iter().map(|(info, _)| info.clone()));
     let mut pairs = pairs;
@@ -152,31 +156,36 @@ fn to_folder(
     options: &ConvertOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<()> {
-    let io = |source| Error::Io { path: target.to_owned(), source };
     let files = model.folder_files()?;
-    std::fs::create_dir_all(target).map_err(io)?;
     let names = model.hf_names()?;
-    let plan = plan(model, &names, options.dtype, false)?;
+    let source = Source::of(model)?;
+    let plan = plan(model, &names, options.dtype, Some(&source))?;
     let infos: Vec<TensorInfo> = plan.iter().map(|tensor| tensor.info.clone()).collect();
     let metadata = [("format".to_owned(), "pt".to_owned())];
-    let mut writer = safetensors::FolderWriter::create(target, &metadata, &infos, MAX_FILE_BYTES)?;
+    let folder = NewFolder::beside(target)?;
+    let mut writer = safetensors::FolderWriter::create(&folder.path, &metadata, &infos, MAX_FILE_BYTES)?;
     let total = total_bytes(&infos);
     let mut done = 0;
     for tensor in &plan {
-        let bytes = tensor.make(model)?;
+        let bytes = match source.bytes(&tensor.info)? {
+            Some(bytes) => bytes,
+            None => tensor.make(model)?,
+        };
         writer.write(&bytes)?;
         done += bytes.len();
         progress(Progress { bytes_done: done, bytes_total: total });
     }
     writer.finish()?;
+    let dtype = options.dtype.or_else(|| source.changed_dtype());
     for (name, text) in files {
-        let text = match options.dtype {
+        let text = match dtype {
             Some(dtype) if name == "config.json" => with_dtype(&text, dtype),
             _ => text,
         };
-        std::fs::write(target.join(&name), text).map_err(io)?;
+        let path = folder.path.join(&name);
+        std::fs::write(&path, text).map_err(|source| Error::Io { path, source })?;
     }
-    Ok(())
+    folder.finish(target)
 }
 
 /// `config.json` with another `dtype` (or `torch_dtype`, where it is called so).
@@ -205,12 +214,21 @@ struct Target {
     made_of: Vec<(ParamSpec, Part, Option<usize>)>,
 }
 
-/// The target's tensors, in the order of the weights.
-fn plan(model: &Model, names: &Names, dtype: Option<TensorType>, is_gguf: bool) -> Result<Vec<Target>> {
+/// The target's tensors, in the order of the weights; of a folder if there is a source to describe it, else of a GGUF.
+fn plan(
+    model: &Model,
+    names: &Names,
+    dtype: Option<TensorType>,
+    source: Option<&Source>,
+) -> Result<Vec<Target>> {
     let mut targets: Vec<Target> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for spec in model.network.params.specs() {
-        let Some(Place { file_name, part }) = names.place(&spec.name) else {
+        let place = match source {
+            Some(source) => source.place(names, spec),
+            None => names.place(&spec.name),
+        };
+        let Some(Place { file_name, part }) = place else {
             return Err(Error::Unsupported(format!("the target format has no name for `{}`", spec.name)));
         };
         let is_split = file_name.contains("{e}");
@@ -233,7 +251,10 @@ fn plan(model: &Model, names: &Names, dtype: Option<TensorType>, is_gguf: bool) 
         }
     }
     for target in &mut targets {
-        target.describe(model, dtype, is_gguf)?;
+        target.describe(model, dtype, source.is_none())?;
+        if let Some(source) = source {
+            source.describe(dtype, &target.made_of[0].0, &mut target.info);
+        }
     }
     Ok(targets)
 }
@@ -248,7 +269,10 @@ impl Target {
         }
         match part {
             Part::Rows { .. } => {
-                shape[0] = self.made_of.iter().map(|(_, part, _)| n_rows(*part)).sum();
+                let covered: usize = self.made_of.iter().map(|(_, part, _)| n_rows(*part)).sum();
+                // RoBERTa's positions begin behind rows that no weight has.
+                shape[0] =
+                    self.made_of.iter().map(|(_, part, _)| end_of(*part)).max().unwrap_or(0).max(covered);
             }
             Part::RowsTurned { groups, len, .. } => {
                 let width = shape[1];
@@ -267,12 +291,14 @@ impl Target {
             _ => {}
         }
         let source = model.read(first)?.ty;
-        let is_vector = first.kind == ParamKind::Vector;
-        self.info.ty = match (is_gguf && is_vector, dtype) {
+        self.info.ty = match (is_gguf && is_always_f32(&self.info.name, first.kind), dtype) {
             (true, _) => TensorType::F32,
             (false, Some(dtype)) => dtype,
             (false, None) => source,
         };
+        if is_gguf {
+            shape = gguf_shape(&self.info.name, shape, &model.network.config);
+        }
         self.info.shape = model.stored_shape(&self.info.name, shape);
         Ok(())
     }
@@ -286,7 +312,13 @@ impl Target {
             return back(&tensor, spec, *part, &self.info);
         }
         let row = row_bytes(&self.info);
-        let mut out = vec![0; self.info.n_bytes().unwrap_or(0)];
+        let mut out = match model.weights().get(&self.info.name) {
+            // Rows that no weight has stay as they were.
+            Some(tensor) if tensor.shape == self.info.shape && tensor.ty.is_plain() => {
+                retyped(&HostTensor { ty: tensor.ty, bytes: tensor.bytes.into() }, &self.info)?
+            }
+            _ => vec![0; self.info.n_bytes().unwrap_or(0)],
+        };
         for (spec, part, expert) in &self.made_of {
             let tensor = one_expert(model.read(spec)?, spec, *expert);
             paste(&tensor, spec, *part, &self.info, row, &mut out)?;
@@ -295,9 +327,37 @@ impl Target {
     }
 }
 
+/// Whether a GGUF has a tensor in f32 whatever the others are: ggml adds and multiplies these in f32 only.
+pub(crate) fn is_always_f32(name: &str, kind: ParamKind) -> bool {
+    const TABLES: [&str; 4] =
+        ["position_embd.weight", "token_types.weight", "ffn_gate_inp.weight", "ssm_conv1d.weight"];
+    kind == ParamKind::Vector || TABLES.iter().any(|table| name.ends_with(table))
+}
+
+/// The shape that llama.cpp expects: Mamba-2's numbers a head are columns, its norm has a row a group.
+fn gguf_shape(name: &str, shape: Vec<usize>, config: &Config) -> Vec<usize> {
+    let n_groups = config.layers.iter().find_map(|layer| match &layer.mixer {
+        Mixer::Mamba2(mamba) => Some(mamba.n_groups),
+        _ => None,
+    });
+    match (n_groups, &shape[..]) {
+        (Some(_), &[n]) if name.ends_with(".ssm_a") || name.ends_with(".ssm_d") => vec![n, 1],
+        (Some(n_groups), &[n]) if name.ends_with(".ssm_norm.weight") => vec![n_groups, n / n_groups],
+        _ => shape,
+    }
+}
+
 fn n_rows(part: Part) -> usize {
     match part {
         Part::Rows { groups, len, .. } | Part::RowsTurned { groups, len, .. } => groups * len,
+        _ => 0,
+    }
+}
+
+/// The row behind the last of a part that is not grouped.
+fn end_of(part: Part) -> usize {
+    match part {
+        Part::Rows { groups: 1, start, len } => start + len,
         _ => 0,
     }
 }
@@ -314,7 +374,7 @@ fn one_expert<'a>(tensor: HostTensor<'a>, spec: &ParamSpec, expert: Option<usize
 }
 
 /// A weight as a tensor of its own: the part undone, the type changed.
-fn back(tensor: &HostTensor, spec: &ParamSpec, part: Part, info: &TensorInfo) -> Result<Vec<u8>> {
+pub(crate) fn back(tensor: &HostTensor, spec: &ParamSpec, part: Part, info: &TensorInfo) -> Result<Vec<u8>> {
     let undo: Option<fn(f32) -> f32> = match part {
         Part::PlusOne => Some(|x| x - 1.0),
         Part::NegExp => Some(|x| (-x).ln()),

@@ -22,6 +22,8 @@ pub struct Hf {
     map: Map<String, Value>,
     defaults: Map<String, Value>,
     spellings: &'static [(&'static str, &'static str)],
+    /// Keys that this was translated from, for errors: (our key, the file's).
+    said_as: Vec<(String, String)>,
 }
 
 impl Hf {
@@ -48,7 +50,7 @@ impl Hf {
     }
 
     fn of_map(file: String, map: Map<String, Value>) -> Self {
-        Self { file, map, defaults: Map::new(), spellings: &[] }
+        Self { file, map, defaults: Map::new(), spellings: &[], said_as: Vec::new() }
     }
 
     /// The same with values for keys that are missing, a JSON object. A key that is there and null stays null.
@@ -60,6 +62,11 @@ impl Hf {
     /// The same where files may spell a key in another way: (our key, the other).
     pub fn with_spellings(&self, spellings: &'static [(&'static str, &'static str)]) -> Self {
         Self { spellings, ..self.clone() }
+    }
+
+    /// The same, translated from a file that calls keys by other names, which errors then name.
+    pub fn said_as(self, said_as: Vec<(String, String)>) -> Self {
+        Self { said_as, ..self }
     }
 
     /// The file's name, for errors.
@@ -195,7 +202,8 @@ impl Hf {
 
     /// An error about a key.
     pub fn error(&self, key: &str, expected: &str, got: &str) -> Error {
-        let (file, key) = (self.file.clone(), self.spelled(key).to_owned());
+        let said = self.said_as.iter().find(|(ours, _)| ours == key).map(|(_, theirs)| theirs.as_str());
+        let (file, key) = (self.file.clone(), said.unwrap_or_else(|| self.spelled(key)).to_owned());
         Error::Config { file, key, expected: expected.to_owned(), got: got.to_owned() }
     }
 }

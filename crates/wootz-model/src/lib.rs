@@ -12,6 +12,7 @@ pub mod config;
 mod convert;
 mod encoder;
 mod error;
+mod folder;
 mod gguf;
 mod hf;
 mod load;
@@ -19,6 +20,7 @@ mod names;
 mod network;
 mod quantization;
 mod rope;
+mod source;
 mod ternary;
 mod words;
 

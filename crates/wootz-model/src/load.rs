@@ -71,10 +71,39 @@ impl Model {
                 .ok_or_else(|| Error::Unsupported(format!("{} is no GGUF", weights.path().display())))?;
             let family = GgufFamily::of_keys(&keys)?;
             let (config, hf) = family.config(&keys)?;
-            let names = family.names_of(&config);
+            let names = family.names_in(&keys, &config);
             (config, names, Some(hf))
         };
-        Self::assemble(config, names, weights, hf)
+        let model = Self::assemble(config, names, weights, hf)?;
+        model.check_unused()?;
+        Ok(model)
+    }
+
+    /// Refuses tensors of a GGUF that nothing here would read: without them another model would be computed.
+    fn check_unused(&self) -> Result<()> {
+        let used = self.used_names();
+        let n_layers = self.network.config.layers.len();
+        let is_known = |name: &str| {
+            let layer = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse().ok());
+            name.starts_with("rope_f")
+                || name.starts_with("cls")
+                || name.ends_with(".attn_rot_embd")
+                || layer.is_some_and(|layer: usize| layer >= n_layers) // layers that predict further tokens
+        };
+        match self.weights.iter().find(|tensor| !used.contains(tensor.name) && !is_known(tensor.name)) {
+            None => Ok(()),
+            Some(tensor) => Err(Error::Tensor {
+                name: tensor.name.to_owned(),
+                expected: format!("a weight of `{}` as the metadata describes it", self.network.config.arch),
+                got: format!("{:?} that none of them is", tensor.shape),
+            }),
+        }
+    }
+
+    /// Names of the tensors that weights are read from.
+    fn used_names(&self) -> HashSet<String> {
+        let name = |spec: &ParamSpec| Some(self.place(spec).ok()?.file_name);
+        self.network.params.specs().iter().filter_map(name).collect()
     }
 
     fn assemble(config: Config, names: Names, weights: Weights, hf: Option<Hf>) -> Result<Self> {
@@ -125,13 +154,7 @@ impl Model {
 
     /// Tensors of the files that are no weights here, such as frequency factors.
     pub(crate) fn extra_tensors(&self) -> Vec<(TensorInfo, HostTensor<'static>)> {
-        let used: HashSet<String> = self
-            .network
-            .params
-            .specs()
-            .iter()
-            .filter_map(|spec| Some(self.place(spec).ok()?.file_name))
-            .collect();
+        let used = self.used_names();
         let extra = self.weights.iter().filter(|tensor| !used.contains(tensor.name));
         extra
             .map(|tensor| {
@@ -210,7 +233,7 @@ impl Model {
 
     /// Where a weight is in these files: at the first of its places that they have, renamed or not, as heads stand
     /// beside a renamed body; or else where it should be.
-    fn place(&self, spec: &ParamSpec) -> Result<Place> {
+    pub(crate) fn place(&self, spec: &ParamSpec) -> Result<Place> {
         let rename = |place: Place| Place { file_name: renamed(&place.file_name, self.rename), ..place };
         for place in self.names.places(&spec.name) {
             for place in [rename(place.clone()), place] {

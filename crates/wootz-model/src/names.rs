@@ -134,6 +134,14 @@ impl Names {
         self
     }
 
+    /// The same table with some weights of a layer where another table has them.
+    pub fn joined(mut self, other: Self, weights: &[&str]) -> Self {
+        let keys = weights.iter().map(|weight| format!("layers.{{}}.{weight}"));
+        let places = keys.filter_map(|key| Some((key.clone(), other.places.get(&key)?.clone())));
+        self.places.extend(places.collect::<Vec<_>>());
+        self
+    }
+
     /// The same table with prefixes under which file names may stand.
     pub fn under(mut self, prefixes: &[&'static str]) -> Self {
         self.renames = prefixes.iter().map(|prefix| ("", *prefix)).collect();

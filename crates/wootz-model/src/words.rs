@@ -143,7 +143,16 @@ impl Model {
             }
         }
         if files.iter().all(|(name, _)| name != "config.json") {
-            return Err(Error::Unsupported("the GGUF does not say its `config.json`".to_owned()));
+            let said = self.hf().map(|hf| serde_json::to_string_pretty(hf.map()));
+            let said = said.transpose().ok().flatten();
+            let said =
+                said.ok_or_else(|| Error::Unsupported("the GGUF does not say its `config.json`".to_owned()))?;
+            if gguf.get("tokenizer.ggml.tokens").is_some() {
+                let message =
+                    "a vocabulary of a GGUF that was not written here cannot become a `tokenizer.json` yet";
+                return Err(Error::Unsupported(message.to_owned()));
+            }
+            files.push(("config.json".to_owned(), said));
         }
         Ok(files)
     }

@@ -7,7 +7,9 @@
 
 use wootz_graph::RopeStyle;
 
-use super::USUAL_NAMES;
+use super::reading::Reading;
+use super::{USUAL_NAMES, implied};
+use crate::Result;
 use crate::config::{AttentionConfig, Config, Ffn, LatentConfig, Mamba2Config, MambaConfig, Mixer, Residual};
 use crate::names::{Names, Part};
 
@@ -23,6 +25,8 @@ pub(crate) struct GgufFamily {
     pub keys: &'static [(&'static str, &'static str)],
     /// What the architecture implies, as `config.json`.
     pub implied: &'static str,
+    /// What it implies by the tensors that are there, or by arithmetic.
+    pub derive: fn(&mut Reading) -> Result<()>,
     /// Which numbers of a head the file has in pairs for the rotation.
     pub style: RopeStyle,
     /// Names and parts of tensors.
@@ -37,6 +41,7 @@ const EXPERTS: &[(&str, &str)] = &[("num_experts_per_tok", "expert_used_count")]
 pub(crate) const ALL: &[GgufFamily] = &[
     GgufFamily {
         keys: &[("sliding_window", "attention.sliding_window")],
+        derive: implied::llama,
         ..family("llama", &["llama", "mixtral"], "llama", Pairs, usual)
     },
     family("qwen2", &["qwen2"], "qwen2", Halves, usual),
@@ -57,18 +62,25 @@ pub(crate) const ALL: &[GgufFamily] = &[
             ("attn_logit_softcapping", "attn_logit_softcapping"),
             ("final_logit_softcapping", "final_logit_softcapping"),
         ],
+        derive: implied::gemma2,
         ..family("gemma2", &["gemma2"], "gemma2", Halves, usual)
     },
     GgufFamily {
         keys: &[("sliding_window", "attention.sliding_window")],
+        derive: implied::gemma3,
         ..family("gemma3", &["gemma3"], "gemma3_text", Halves, usual)
     },
-    GgufFamily { implied: r#"{"hidden_act": "gelu_new"}"#, ..family("phi2", &["phi"], "phi", Halves, phi2) },
+    GgufFamily {
+        derive: implied::phi2,
+        implied: r#"{"hidden_act": "gelu_new"}"#,
+        ..family("phi2", &["phi"], "phi", Halves, phi2)
+    },
     GgufFamily {
         keys: &[("sliding_window", "attention.sliding_window")],
         ..family("phi3", &["phi3"], "phi3", Halves, fused_qkv_and_gate)
     },
     GgufFamily {
+        keys: &[("n_inner", "feed_forward_length")],
         implied: r#"{"activation_function": "gelu_new"}"#,
         ..family("gpt2", &["gpt2"], "gpt2", Halves, fused_qkv)
     },
@@ -78,17 +90,21 @@ pub(crate) const ALL: &[GgufFamily] = &[
         ..family("gptneox", &["gpt_neox"], "gpt_neox", Halves, fused_qkv)
     },
     GgufFamily {
+        keys: &[("ffn_hidden_size", "feed_forward_length")],
         implied: r#"{"activation": "gelu_new"}"#,
+        derive: implied::falcon,
         ..family("falcon", &["falcon"], "falcon", Halves, falcon)
     },
     family("bloom", &["bloom"], "bloom", Halves, fused_qkv),
     GgufFamily {
         keys: &[("use_parallel_residual", "use_parallel_residual")],
+        derive: implied::stablelm,
         ..family("stablelm", &["stablelm"], "stablelm", Halves, usual)
     },
     family("olmo2", &["olmo2"], "olmo2", Halves, olmo2),
     GgufFamily {
         keys: &[("logit_scale", "logit_scale")],
+        derive: implied::command_r,
         ..family("command-r", &["cohere"], "cohere", Pairs, usual)
     },
     GgufFamily {
@@ -98,10 +114,14 @@ pub(crate) const ALL: &[GgufFamily] = &[
             ("residual_multiplier", "residual_scale"),
             ("logits_scaling", "logit_scale"),
         ],
+        derive: implied::granite,
         ..family("granite", &["granite"], "granite", Pairs, usual)
     },
-    family("starcoder2", &["starcoder2"], "starcoder2", Halves, usual),
-    family("smollm3", &["smollm3"], "smollm3", Pairs, usual),
+    GgufFamily {
+        derive: implied::starcoder2,
+        ..family("starcoder2", &["starcoder2"], "starcoder2", Halves, usual)
+    },
+    GgufFamily { derive: implied::smollm3, ..family("smollm3", &["smollm3"], "smollm3", Pairs, usual) },
     GgufFamily {
         keys: &[
             ("q_lora_rank", "attention.q_lora_rank"),
@@ -117,6 +137,7 @@ pub(crate) const ALL: &[GgufFamily] = &[
             ("n_group", "expert_group_count"),
             ("topk_group", "expert_group_used_count"),
         ],
+        derive: implied::deepseek2,
         ..family("deepseek2", &["deepseek_v2", "deepseek_v3"], "deepseek_v3", Pairs, deepseek)
     },
     GgufFamily {
@@ -126,6 +147,7 @@ pub(crate) const ALL: &[GgufFamily] = &[
             ("state_size", "ssm.state_size"),
             ("time_step_rank", "ssm.time_step_rank"),
         ],
+        derive: implied::mamba,
         ..family("mamba", &["mamba"], "mamba", Halves, mamba)
     },
     GgufFamily {
@@ -135,15 +157,18 @@ pub(crate) const ALL: &[GgufFamily] = &[
             ("num_heads", "ssm.time_step_rank"),
             ("n_groups", "ssm.group_count"),
         ],
+        derive: implied::mamba2,
         ..family("mamba2", &["mamba2"], "mamba2", Halves, mamba2)
     },
     family("bitnet", &["bitnet"], "bitnet", Halves, bitnet),
     GgufFamily {
         implied: r#"{"hidden_act": "gelu_new"}"#,
+        derive: implied::bert,
         ..family("bert", &["bert", "roberta"], "bert", Halves, bert)
     },
     GgufFamily {
         keys: &[("local_attention", "attention.sliding_window")],
+        derive: implied::modern_bert,
         ..family("modern-bert", &["modernbert"], "modernbert", Halves, fused_qkv_and_gate)
     },
 ];
@@ -155,7 +180,7 @@ const fn family(
     style: RopeStyle,
     names: fn(&Config) -> Names,
 ) -> GgufFamily {
-    GgufFamily { name, archs, model_type, keys: &[], implied: "{}", style, names }
+    GgufFamily { name, archs, model_type, keys: &[], implied: "{}", derive: implied::usual, style, names }
 }
 
 fn usual(_: &Config) -> Names {
@@ -179,7 +204,7 @@ fn cut(names: Names, file: &str, parts: &[(&str, usize)]) -> Names {
     })
 }
 
-fn fused_qkv(config: &Config) -> Names {
+pub(super) fn fused_qkv(config: &Config) -> Names {
     let Some(attention) = attention_of(config) else { return usual(config) };
     let (q, kv) = (attention.n_heads * attention.head_dim, attention.n_kv_heads * attention.head_dim);
     let names = cut(usual(config), "attn_qkv.weight", &[("wq", q), ("wk", kv), ("wv", kv)]);

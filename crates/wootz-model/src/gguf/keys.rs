@@ -1,30 +1,14 @@
-//! A GGUF's metadata under its architecture's prefix: read as the `config.json` that says the same, written in order.
+//! A GGUF's metadata under its architecture's prefix: read as JSON, written in order.
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 use wootz_graph::HostTensor;
 use wootz_weights::gguf::{Gguf, Value};
 use wootz_weights::{TensorInfo, Weights};
 
-use super::GgufFamily;
 use crate::config::{Config, Mixer, Position};
 use crate::{Error, Result};
-
-/// Keys of nearly all architectures: in `config.json`, under the architecture's prefix.
-const USUAL_KEYS: &[(&str, &str)] = &[
-    ("max_position_embeddings", "context_length"),
-    ("hidden_size", "embedding_length"),
-    ("num_hidden_layers", "block_count"),
-    ("intermediate_size", "feed_forward_length"),
-    ("num_attention_heads", "attention.head_count"),
-    ("num_key_value_heads", "attention.head_count_kv"),
-    ("head_dim", "attention.key_length"),
-    ("rms_norm_eps", "attention.layer_norm_rms_epsilon"),
-    ("layer_norm_eps", "attention.layer_norm_epsilon"),
-    ("layer_norm_epsilon", "attention.layer_norm_epsilon"),
-    ("norm_epsilon", "attention.layer_norm_epsilon"),
-];
 
 /// Metadata of one file.
 pub(crate) struct Keys<'a> {
@@ -57,99 +41,21 @@ impl<'a> Keys<'a> {
         &self.gguf
     }
 
-    /// A value under the architecture's prefix, as JSON.
-    fn json(&self, key: &str) -> Option<Json> {
-        json_of_value(&self.gguf.get(&format!("{}.{key}", self.arch))?)
+    /// A value under the architecture's prefix, as JSON: a number for all layers if they have one each.
+    pub(super) fn json(&self, key: &str) -> Result<Option<Json>> {
+        let Some(value) = self.gguf.get(&self.prefixed(key)) else { return Ok(None) };
+        let Value::Array(array) = &value else { return Ok(Some(json_of_value(&value))) };
+        let mut items = array.items().map(|item| json_of_value(&item));
+        let first = items.next().unwrap_or_default();
+        match items.all(|item| item == first) {
+            true => Ok(Some(first)),
+            false => Err(self.error(key, "the same for all layers", "different ones")),
+        }
     }
 
     /// The role of a special token, `tokenizer.ggml.NAME_token_id`.
-    pub(crate) fn token(&self, name: &str) -> Option<u32> {
-        self.gguf.find(&format!("tokenizer.ggml.{name}_token_id")).ok().flatten()
-    }
-
-    /// The `config.json` that says what this metadata says.
-    pub(crate) fn to_hf(&self, family: &GgufFamily) -> Result<Json> {
-        let implied: Json = serde_json::from_str(family.implied).expect("a family implies a JSON object");
-        let mut hf = implied.as_object().cloned().unwrap_or_default();
-        // GGUF calls Mixtral by Llama's name.
-        let is_mixtral = family.name == "llama" && self.json("expert_count").is_some_and(|n| n != 0);
-        let model_type = if is_mixtral { "mixtral" } else { family.model_type };
-        hf.insert("model_type".to_owned(), model_type.into());
-        for (ours, theirs) in USUAL_KEYS.iter().chain(family.keys) {
-            if let Some(value) = self.json(theirs) {
-                hf.insert((*ours).to_owned(), value);
-            }
-        }
-        if is_mixtral {
-            hf.insert("num_local_experts".to_owned(), self.json("expert_count").unwrap_or_default());
-            hf.insert("num_experts_per_tok".to_owned(), self.json("expert_used_count").unwrap_or_default());
-        }
-        let table = self.weights.need("token_embd.weight")?;
-        hf.insert("vocab_size".to_owned(), table.shape.first().copied().unwrap_or(0).into());
-        hf.insert("tie_word_embeddings".to_owned(), (!self.has_tensor("output.weight")).into());
-        let has_bias = self.has_tensor("blk.0.attn_output.bias");
-        if self.has_tensor("blk.0.attn_q.bias") && family.model_type == "stablelm" {
-            hf.insert("use_qkv_bias".to_owned(), true.into());
-        } else if self.has_tensor("blk.0.attn_q.bias") && !matches!(family.model_type, "qwen2" | "phi") {
-            hf.insert("attention_bias".to_owned(), has_bias.into());
-        }
-        if self.has_tensor("blk.0.attn_q_norm.weight") && family.model_type == "cohere" {
-            hf.insert("use_qk_norm".to_owned(), true.into());
-        }
-        self.rope_to_hf(&mut hf);
-        if let Some(bos) = self.token("bos") {
-            hf.insert("bos_token_id".to_owned(), bos.into());
-        }
-        let ends: Vec<u32> = ["eos", "eot", "eom"].iter().filter_map(|name| self.token(name)).collect();
-        hf.insert("eos_token_id".to_owned(), ends.into());
-        Ok(hf.into())
-    }
-
-    /// `rope.*` as `rope_theta`, `rope_scaling` and the rotated share.
-    fn rope_to_hf(&self, hf: &mut Map<String, Json>) {
-        let head = self.json("attention.key_length").or_else(|| {
-            let (width, heads) = (self.json("embedding_length")?, self.json("attention.head_count")?);
-            Some((width.as_u64()? / heads.as_u64()?.max(1)).into())
-        });
-        let (rotated, head) = (self.json("rope.dimension_count"), head);
-        if let (Some(rotated), Some(head)) = (rotated.and_then(|n| n.as_f64()), head.and_then(|n| n.as_f64()))
-            && rotated < head
-            && self.json("attention.kv_lora_rank").is_none()
-        {
-            hf.insert("partial_rotary_factor".to_owned(), (rotated / head).into());
-        }
-        if let Some(theta) = self.json("rope.freq_base") {
-            hf.insert("rope_theta".to_owned(), theta);
-        }
-        let mut scaling = Map::new();
-        let kind = self.json("rope.scaling.type").unwrap_or_default();
-        if let Some(kind @ ("linear" | "yarn")) = kind.as_str() {
-            scaling.insert("rope_type".to_owned(), kind.into());
-        }
-        for (ours, theirs) in [
-            ("factor", "rope.scaling.factor"),
-            ("original_max_position_embeddings", "rope.scaling.original_context_length"),
-            ("beta_fast", "rope.scaling.yarn_beta_fast"),
-            ("beta_slow", "rope.scaling.yarn_beta_slow"),
-        ] {
-            if let Some(value) = self.json(theirs) {
-                scaling.insert(ours.to_owned(), value);
-            }
-        }
-        let factors = |name: &str| self.numbers(name).map(Json::from);
-        if let (Some(short), Some(long)) =
-            (factors("rope_factors_short.weight"), factors("rope_factors_long.weight"))
-        {
-            scaling.insert("rope_type".to_owned(), "longrope".into());
-            scaling.insert("short_factor".to_owned(), short);
-            scaling.insert("long_factor".to_owned(), long);
-            if let Some(factor) = self.json("rope.scaling.attn_factor") {
-                scaling.insert("attention_factor".to_owned(), factor);
-            }
-        }
-        if scaling.contains_key("rope_type") {
-            hf.insert("rope_scaling".to_owned(), scaling.into());
-        }
+    pub(crate) fn token(&self, name: &str) -> Result<Option<u32>> {
+        Ok(self.gguf.find(&format!("tokenizer.ggml.{name}_token_id"))?)
     }
 
     /// Divides the frequencies by `rope_freqs.weight`, where the file has it (Llama 3).
@@ -177,6 +83,16 @@ impl<'a> Keys<'a> {
         self.weights.info(name).is_some()
     }
 
+    /// A tensor's shape, if it is there.
+    pub(super) fn shape(&self, name: &str) -> Option<&'a [usize]> {
+        self.weights.info(name).map(|info| info.shape.as_slice())
+    }
+
+    /// A tensor that must be there.
+    pub(super) fn need_tensor(&self, name: &str) -> Result<wootz_weights::TensorView<'a>> {
+        Ok(self.weights.need(name)?)
+    }
+
     /// A tensor's numbers, if it is there.
     pub(crate) fn numbers(&self, name: &str) -> Option<Vec<f32>> {
         self.weights.get(name).map(|tensor| tensor.to_f32())
@@ -197,6 +113,11 @@ impl KeyWriter {
         let mut writer = Self { arch, pairs: Vec::new(), tensors: Vec::new() };
         writer.general("general.architecture", Value::from(arch));
         writer
+    }
+
+    /// `general.architecture`.
+    pub(crate) fn arch(&self) -> &'static str {
+        self.arch
     }
 
     /// A key without the architecture's prefix.
@@ -238,13 +159,26 @@ pub(super) fn value_of_json(json: &Json) -> Option<Value<'static>> {
     }
 }
 
-fn json_of_value(value: &Value) -> Option<Json> {
+/// Numbers that JSON has not become strings, which no key that wants a number takes.
+fn json_of_value(value: &Value) -> Json {
+    let number = |number: f64| match serde_json::Number::from_f64(number) {
+        Some(number) => Json::Number(number),
+        None => number.to_string().into(),
+    };
     match value {
-        Value::Bool(truth) => Some((*truth).into()),
-        Value::Str(text) => Some(text.as_ref().into()),
-        Value::F32(number) => serde_json::Number::from_f64(f64::from(*number)).map(Json::Number),
-        Value::F64(number) => serde_json::Number::from_f64(*number).map(Json::Number),
-        Value::Array(_) => None,
-        integer => u64::try_from(integer.as_integer()?).ok().map(Json::from),
+        Value::Bool(truth) => (*truth).into(),
+        Value::Str(text) => text.as_ref().into(),
+        // The shortest decimal that is this f32, so that 1e-5 does not become 9.99999974e-6.
+        Value::F32(x) => number(x.to_string().parse().unwrap_or(f64::from(*x))),
+        Value::F64(x) => number(*x),
+        Value::Array(_) => Json::Null,
+        integer => match integer.as_integer() {
+            Some(whole) => match (u64::try_from(whole), i64::try_from(whole)) {
+                (Ok(whole), _) => whole.into(),
+                (_, Ok(whole)) => whole.into(),
+                _ => whole.to_string().into(),
+            },
+            None => Json::Null,
+        },
     }
 }

@@ -5,7 +5,9 @@
 //! Source: ggml's `docs/gguf.md`; llama.cpp's converter and loader for the conventions of each architecture.
 
 mod families;
+mod implied;
 mod keys;
+mod reading;
 mod rope_keys;
 mod tokenizer;
 
@@ -17,7 +19,7 @@ pub(crate) use tokenizer::{template_of, vocab_of, write_tokenizer};
 use wootz_graph::RopeStyle;
 use wootz_weights::gguf::Value;
 
-use crate::config::{AttentionConfig, Config, Ffn, Mixer, Norm, Position, Router};
+use crate::config::{AttentionConfig, Config, ExpertsConfig, Ffn, Mixer, Norm, Position, Residual, Router};
 use crate::hf::Hf;
 use crate::names::{Names, Part};
 use crate::{Error, Result};
@@ -99,6 +101,22 @@ impl GgufFamily {
             .fold(names, |names, (weight, part)| names.with_part(&format!("layers.{{}}.{weight}"), part))
     }
 
+    /// The same for a file that is there and may keep q, k and v in one tensor or in three.
+    pub(crate) fn names_in(&self, keys: &Keys, config: &Config) -> Names {
+        let names = self.names_of(config);
+        let is_fused =
+            names.place("layers.0.wq").is_some_and(|place| place.file_name.ends_with("attn_qkv.weight"));
+        match (is_fused, keys.has_tensor("blk.0.attn_qkv.weight"), keys.has_tensor("blk.0.attn_q.weight")) {
+            (false, true, false) => {
+                names.joined(families::fused_qkv(config), &["wq", "wk", "wv", "bq", "bk", "bv"])
+            }
+            (true, false, true) => {
+                names.joined(Names::whole(USUAL_NAMES), &["wq", "wk", "wv", "bq", "bk", "bv"])
+            }
+            _ => names,
+        }
+    }
+
     /// All metadata of a model beside its tokenizer.
     ///
     /// # Errors
@@ -114,7 +132,40 @@ impl GgufFamily {
             }
         }
         write_rope(hf, config, &mut out)?;
+        self.write_own(config, &mut out);
         Ok(out)
+    }
+
+    /// What one family alone wants to be told.
+    fn write_own(&self, config: &Config, out: &mut KeyWriter) {
+        let first = config.layers.first();
+        match self.name {
+            "gptneox" | "stablelm" if !out.has("use_parallel_residual") => {
+                let parallel = [Residual::Parallel, Residual::ParallelTwoNorms];
+                let is_parallel = first.is_some_and(|layer| parallel.contains(&layer.residual));
+                out.value("use_parallel_residual", Value::Bool(is_parallel));
+            }
+            "bert" => {
+                let n_types = config.embed.n_token_types.unwrap_or(0);
+                out.general("tokenizer.ggml.token_type_count", Value::U32(n_types as u32));
+            }
+            "gemma3" | "modern-bert" => {
+                // A window in all but every n-th layer; what comes first is the family's own.
+                let is_full = |layer: &crate::config::LayerConfig| match &layer.mixer {
+                    Mixer::Attention(attention) => attention.window.is_none(),
+                    _ => true,
+                };
+                let full: Vec<usize> =
+                    (0..config.layers.len()).filter(|&i| is_full(&config.layers[i])).collect();
+                let step = match (self.name, &full[..]) {
+                    ("gemma3", [first, ..]) => first + 1,
+                    (_, [first, second, ..]) => second - first,
+                    _ => config.layers.len().max(1),
+                };
+                out.size("attention.sliding_window_pattern", step);
+            }
+            _ => {}
+        }
     }
 
     /// The hyper-parameters of a file, and its `config.json`: the one it was written from, as long as its metadata
@@ -128,7 +179,7 @@ impl GgufFamily {
                 return Ok((self.in_style(config), hf));
             }
         }
-        let hf = Hf::parse(keys.file(), keys.to_hf(self)?.to_string().as_bytes())?;
+        let hf = reading::to_hf(keys, self)?;
         let mut config = crate::arch::config_from_hf(&hf)?;
         keys.apply_rope_factors(&mut config)?;
         Ok((self.in_style(config), hf))
@@ -181,11 +232,7 @@ fn write_usual(config: &Config, out: &mut KeyWriter) {
     });
     out.size("feed_forward_length", dense.or(experts.map(|experts| experts.d_ff)).unwrap_or(0));
     if let Some(experts) = experts {
-        out.size("expert_count", experts.n_experts);
-        out.size("expert_used_count", experts.n_used);
-        if let Router::SigmoidBiased { .. } = experts.router {
-            out.size("expert_gating_func", 2);
-        }
+        write_experts(config, experts, out);
     }
     match &layer.mixer {
         Mixer::Attention(attention) => {
@@ -204,6 +251,10 @@ fn write_usual(config: &Config, out: &mut KeyWriter) {
             out.size("attention.value_length", latent.kv_rank);
             out.size("attention.key_length_mla", latent.d_nope + latent.d_rope);
             out.size("attention.value_length_mla", latent.d_v);
+            out.size("attention.kv_lora_rank", latent.kv_rank);
+            if let Some(rank) = latent.q_rank {
+                out.size("attention.q_lora_rank", rank);
+            }
             out.size("rope.dimension_count", latent.d_rope);
         }
         Mixer::Mamba(mamba) => {
@@ -224,5 +275,29 @@ fn write_usual(config: &Config, out: &mut KeyWriter) {
     }
     if let Some((_, _, n_rot)) = rotation(config) {
         out.size("rope.dimension_count", n_rot);
+    }
+}
+
+/// How many experts there are and how they are chosen.
+fn write_experts(config: &Config, experts: &ExpertsConfig, out: &mut KeyWriter) {
+    out.size("expert_count", experts.n_experts);
+    out.size("expert_used_count", experts.n_used);
+    out.size("expert_feed_forward_length", experts.d_ff);
+    let (gating, groups) = match experts.router {
+        Router::Softmax { groups } => (1, groups),
+        Router::SigmoidBiased { groups } => (2, groups),
+    };
+    if out.arch() != "deepseek2" {
+        return;
+    }
+    let is_dense = |layer: &&crate::config::LayerConfig| !matches!(layer.ffn, Ffn::Experts(_));
+    out.size("leading_dense_block_count", config.layers.iter().take_while(is_dense).count());
+    out.size("expert_gating_func", gating);
+    out.size("expert_shared_count", experts.shared_d_ff.unwrap_or(0) / experts.d_ff.max(1));
+    out.f32("expert_weights_scale", experts.scale);
+    out.value("expert_weights_norm", Value::Bool(experts.normalize));
+    if let Some(groups) = groups.filter(|groups| groups.n_groups > 1) {
+        out.size("expert_group_count", groups.n_groups);
+        out.size("expert_group_used_count", groups.n_kept);
     }
 }

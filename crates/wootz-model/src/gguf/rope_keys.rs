@@ -1,6 +1,6 @@
 //! `rope.*`: a rotation written as a GGUF says it.
 
-use wootz_graph::{HostTensor, RopeTable};
+use wootz_graph::{HostTensor, RopeStyle, RopeTable};
 use wootz_kernels::{TensorType, cast};
 use wootz_weights::TensorInfo;
 use wootz_weights::gguf::Value;
@@ -24,13 +24,29 @@ pub(crate) fn write_rope(hf: &Hf, config: &Config, out: &mut KeyWriter) -> Resul
         _ => None,
     });
     let Some(table) = rotation else { return Ok(()) };
-    let parameters = rope::parameters(hf);
-    let nested = parameters.as_ref().map(|p| p.find_f64("rope_theta")).transpose()?.flatten();
-    let theta = match nested {
+    let turns_halves =
+        |mixer: &Mixer| matches!(mixer, Mixer::Latent(latent) if latent.rope_style == RopeStyle::Halves);
+    if config.layers.iter().any(|layer| turns_halves(&layer.mixer)) {
+        return Err(Error::NoGguf("GGUF cannot say a latent attention that rotates halves".to_owned()));
+    }
+    // By layer type in transformers 5, where layers turn differently.
+    let by_type = |layer_type: &str| hf.object("rope_parameters").and_then(|all| all.object(layer_type));
+    let parameters = match by_type("full_attention") {
+        Some(full) => Some(full),
+        None => rope::parameters(hf),
+    };
+    let theta = match parameters.as_ref().map(|p| p.find_f64("rope_theta")).transpose()?.flatten() {
         Some(theta) => theta,
-        None => hf.find_f64("rope_theta")?.unwrap_or(10_000.0),
+        None => match hf.find_f64("rope_theta")? {
+            Some(theta) => theta,
+            None => base_of(&table).unwrap_or(10_000.0),
+        },
     };
     out.f32("rope.freq_base", theta as f32);
+    if let Some(local) = windowed(config).filter(|local| local.inv_freq != table.inv_freq) {
+        let theta = by_type("sliding_attention").map(|p| p.find_f64("rope_theta")).transpose()?.flatten();
+        out.f32("rope.freq_base_swa", theta.or_else(|| base_of(local)).unwrap_or(10_000.0) as f32);
+    }
     let Some(p) = parameters else { return Ok(()) };
     let original = p.find_usize("original_max_position_embeddings")?;
     let original = original.or(hf.find_usize("original_max_position_embeddings")?);
@@ -53,10 +69,15 @@ pub(crate) fn write_rope(hf: &Hf, config: &Config, out: &mut KeyWriter) -> Resul
                     out.f32(&format!("rope.scaling.{ours}"), beta as f32);
                 }
             }
-            // What multiplies sine and cosine beyond YaRN's own temperature.
+            // What multiplies sine and cosine beyond YaRN's own temperature; DeepSeek says it by another key.
+            let all_dim = p.find_f64("mscale_all_dim")?.filter(|&all_dim| all_dim != 0.0);
             let attention = f64::from(table.factor) / rope::yarn_mscale(factor, 1.0);
-            if (attention - 1.0).abs() > 1e-6 {
-                out.f32("rope.scaling.yarn_attn_factor", attention as f32);
+            match all_dim {
+                Some(all_dim) => out.f32("rope.scaling.yarn_log_multiplier", 0.1 * all_dim as f32),
+                None if (attention - 1.0).abs() > 1e-6 => {
+                    out.f32("rope.scaling.attn_factor", attention as f32)
+                }
+                None => {}
             }
         }
         "llama3" => {
@@ -65,6 +86,7 @@ pub(crate) fn write_rope(hf: &Hf, config: &Config, out: &mut KeyWriter) -> Resul
         }
         "longrope" | "su" => {
             let plain = RopeTable::plain(theta, 2 * table.inv_freq.len());
+            out.value("rope.scaling.type", Value::from("longrope"));
             out.size("rope.scaling.original_context_length", original.unwrap_or(config.max_seq_len));
             out.f32("rope.scaling.attn_factor", table.factor);
             write_factors("rope_factors_short.weight", &plain.inv_freq, &table.inv_freq, out);
@@ -75,6 +97,25 @@ pub(crate) fn write_rope(hf: &Hf, config: &Config, out: &mut KeyWriter) -> Resul
         other => return Err(Error::NoGguf(format!("GGUF cannot say the rotary scaling `{other}`"))),
     }
     Ok(())
+}
+
+/// The rotation of the first layer with a window.
+fn windowed(config: &Config) -> Option<&RopeTable> {
+    config.layers.iter().find_map(|layer| match &layer.mixer {
+        Mixer::Attention(attention) if attention.window.is_some() => match &attention.position {
+            Position::Rope(table, _) => Some(table.as_ref()),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// The base of plain frequencies, for configurations that leave it to their architecture; six digits of it.
+fn base_of(table: &RopeTable) -> Option<f64> {
+    let n_rot = 2.0 * table.inv_freq.len() as f64;
+    let last = f64::from(*table.inv_freq.last()?);
+    let base = last.powf(-n_rot / (n_rot - 2.0));
+    format!("{base:.5e}").parse().ok().filter(|base: &f64| base.is_finite())
 }
 
 fn write_factors(name: &str, plain: &[f32], scaled: &[f32], out: &mut KeyWriter) {

@@ -1,5 +1,6 @@
 //! Whole models: encoders against sentence-transformers, states against whole sequences.
 
 mod encoders;
+mod gguf;
 mod states;
 mod variants;
