@@ -42,34 +42,6 @@ impl Graph<'_> {
     }
 }
 
-impl Pooling {
-    fn pool<F>(self, rows: &[F], y: &mut [F])
-    where
-        F: Copy + PartialOrd + std::ops::AddAssign + std::ops::DivAssign + From<f32>,
-    {
-        let width = y.len();
-        let n = rows.len() / width;
-        match self {
-            _ if n == 0 => y.fill(F::from(0.0)),
-            Pooling::Cls => y.copy_from_slice(&rows[..width]),
-            Pooling::Last => y.copy_from_slice(&rows[(n - 1) * width..]),
-            Pooling::Max => {
-                y.copy_from_slice(&rows[..width]);
-                for row in rows.chunks_exact(width) {
-                    y.iter_mut().zip(row).for_each(|(y, x)| *y = if *x > *y { *x } else { *y });
-                }
-            }
-            Pooling::Mean => {
-                y.fill(F::from(0.0));
-                for row in rows.chunks_exact(width) {
-                    y.iter_mut().zip(row).for_each(|(y, x)| *y += *x);
-                }
-                y.iter_mut().for_each(|y| *y /= F::from(n as f32));
-            }
-        }
-    }
-}
-
 impl Operator for Pool {
     fn name(&self) -> &'static str {
         "pool"
@@ -87,17 +59,44 @@ impl Operator for Pool {
         }
     }
 
+    /// Column by column.
     fn reference(&self, run: &mut RefRun) {
         let (x, width) = (run.input(0), run.out_ty.shape.inner());
-        for (seq, y) in run.batch.sequences.iter().zip(run.out.chunks_exact_mut(width)) {
-            self.0.pool(&x[seq.rows.start * width..seq.rows.end * width], y);
+        for (b, seq) in run.batch.sequences.iter().enumerate() {
+            for c in 0..width {
+                let column: Vec<f64> = seq.rows.clone().map(|t| x[t * width + c]).collect();
+                run.out[b * width + c] = match (self.0, &column[..]) {
+                    (_, []) => 0.0,
+                    (Pooling::Mean, column) => column.iter().sum::<f64>() / column.len() as f64,
+                    (Pooling::Max, column) => column.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+                    (Pooling::Cls, [first, ..]) => *first,
+                    (Pooling::Last, [.., last]) => *last,
+                };
+            }
         }
     }
 
+    /// Row by row.
     fn cpu(&self, run: &mut CpuRun) {
         let (x, width) = (run.f32(0), run.out_ty.shape.inner());
         for (seq, y) in run.batch.sequences.iter().zip(run.out.chunks_exact_mut(width)) {
-            self.0.pool(&x[seq.rows.start * width..seq.rows.end * width], y);
+            let mut rows = x[seq.rows.start * width..seq.rows.end * width].chunks_exact(width);
+            let chosen = if self.0 == Pooling::Last { rows.next_back() } else { rows.next() };
+            let Some(chosen) = chosen else {
+                y.fill(0.0);
+                continue;
+            };
+            y.copy_from_slice(chosen);
+            for row in rows {
+                match self.0 {
+                    Pooling::Mean => y.iter_mut().zip(row).for_each(|(y, x)| *y += x),
+                    Pooling::Max => y.iter_mut().zip(row).for_each(|(y, x)| *y = y.max(*x)),
+                    Pooling::Cls | Pooling::Last => {}
+                }
+            }
+            if self.0 == Pooling::Mean {
+                y.iter_mut().for_each(|y| *y /= seq.rows.len() as f32);
+            }
         }
     }
 }

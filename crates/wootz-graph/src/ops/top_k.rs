@@ -44,15 +44,15 @@ impl Graph<'_> {
 }
 
 impl TopK {
-    fn choose<F: Copy + Into<f64>>(&self, scores: &[F]) -> Vec<usize> {
+    fn choose(&self, scores: &[f32]) -> Vec<usize> {
         let mut allowed = vec![true; scores.len()];
         if let Some(groups) = self.groups {
             let len = scores.len() / groups.n_groups;
             let group_score = |group: usize| {
                 let columns = &scores[group * len..][..len];
-                best(columns, groups.n_summed, |_| true).iter().map(|&i| columns[i].into()).sum::<f64>()
+                best(columns, groups.n_summed, |_| true).iter().map(|&i| columns[i]).sum::<f32>()
             };
-            let of_groups: Vec<f64> = (0..groups.n_groups).map(group_score).collect();
+            let of_groups: Vec<f32> = (0..groups.n_groups).map(group_score).collect();
             let kept = best(&of_groups, groups.n_kept, |_| true);
             allowed.iter_mut().enumerate().for_each(|(i, allowed)| *allowed = kept.contains(&(i / len)));
         }
@@ -60,13 +60,35 @@ impl TopK {
         chosen.sort_unstable();
         chosen
     }
+
+    /// The same by counting: a column is chosen if fewer than k allowed ones go before it.
+    fn ranked(&self, scores: &[f64]) -> Vec<usize> {
+        let rank = |all: &[f64], i: usize| {
+            let goes_before = |j: usize| all[j] > all[i] || all[i].is_nan() && !all[j].is_nan();
+            let ties = |j: usize| j < i && (all[j] == all[i] || all[i].is_nan() && all[j].is_nan());
+            (0..all.len()).filter(|&j| goes_before(j) || ties(j)).count()
+        };
+        let mut allowed = vec![true; scores.len()];
+        if let Some(groups) = self.groups {
+            let columns: Vec<&[f64]> = scores.chunks_exact(scores.len() / groups.n_groups).collect();
+            let sum = |group: &&[f64]| -> f64 {
+                (0..group.len()).filter(|&i| rank(group, i) < groups.n_summed).map(|i| group[i]).sum()
+            };
+            let sums: Vec<f64> = columns.iter().map(sum).collect();
+            let is_kept = |i: usize| rank(&sums, i * groups.n_groups / scores.len()) < groups.n_kept;
+            allowed = (0..scores.len()).map(is_kept).collect();
+        }
+        let places: Vec<usize> = (0..scores.len()).filter(|&i| allowed[i]).collect();
+        let candidates: Vec<f64> = places.iter().map(|&i| scores[i]).collect();
+        (0..places.len()).filter(|&i| rank(&candidates, i) < self.k).map(|i| places[i]).collect()
+    }
 }
 
 /// The `k` highest of the allowed places, best first, ties to the lower place, what is not a number last.
-fn best<F: Copy + Into<f64>>(scores: &[F], k: usize, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
+fn best(scores: &[f32], k: usize, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).filter(|&i| allowed(i)).collect();
-    let ascending = |a: f64, b: f64| a.partial_cmp(&b).unwrap_or_else(|| b.is_nan().cmp(&a.is_nan()));
-    order.sort_by(|&a, &b| ascending(scores[b].into(), scores[a].into()));
+    let ascending = |a: f32, b: f32| a.partial_cmp(&b).unwrap_or_else(|| b.is_nan().cmp(&a.is_nan()));
+    order.sort_by(|&a, &b| ascending(scores[b], scores[a]));
     order.truncate(k);
     order
 }
@@ -106,7 +128,7 @@ impl Operator for TopK {
     fn reference(&self, run: &mut RefRun) {
         let rows = run.input(0).chunks_exact(run.width(0));
         for (scores, ids) in rows.zip(run.out.chunks_exact_mut(self.k)) {
-            ids.iter_mut().zip(self.choose(scores)).for_each(|(id, column)| *id = column as f64);
+            ids.iter_mut().zip(self.ranked(scores)).for_each(|(id, column)| *id = column as f64);
         }
     }
 

@@ -301,6 +301,12 @@ fn experts() -> Vec<Case> {
             g.pick(x[0], ids)
         }));
     }
+    let ties = case("top_k of equal scores").drawn_rows(Axis::Tokens, 1, &[12], Draw::Between(0.0, 1.0));
+    cases.push(ties.build(|g, x, _| {
+        let none = g.scale(x[0], 0.0)?;
+        let groups = Groups { n_groups: 3, n_kept: 2, n_summed: 2 };
+        g.top_k(none, 5, Some(groups))
+    }));
     for (e, k, n, c, stored) in [
         (4, 2, 7, 5, TensorType::F32),
         (3, 3, 16, 16, TensorType::F32),
