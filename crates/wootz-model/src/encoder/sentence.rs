@@ -38,7 +38,7 @@ impl SentenceEncoder {
         let prompts = Prompts::read(folder)?;
         let mut model = Model::open_body(&modules.transformer)?;
         let mut tail = Tail::default();
-        let mut dim = model.network.config.d_model;
+        let mut dim = model.network.config.d_hidden();
         for stage in &modules.stages {
             dim = tail.add(&mut model, stage, dim, &prompts)?;
         }
