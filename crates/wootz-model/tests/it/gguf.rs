@@ -191,7 +191,7 @@ fn absurd_metadata_is_refused_by_file_and_key() {
     check("llama", "llama.attention.layer_norm_rms_epsilon", None, "llama.attention.layer_norm_rms_epsilon");
     same("llama", "llama.attention.layer_norm_rms_epsilon", Value::F32(f32::NAN));
     same("llama", "llama.rope.scaling.type", Value::from("spiral"));
-    same("llama", "llama.attention.value_length", Value::U32(8));
+    same("llama", "llama.attention.value_length", Value::U32(6));
     check("llama", "general.architecture", None, "general.architecture");
     check("llama", "general.architecture", Some(Value::U32(7)), "general.architecture");
     check("llama", "general.architecture", Some(Value::from("wave")), "architecture `wave`");
@@ -203,7 +203,7 @@ fn absurd_metadata_is_refused_by_file_and_key() {
     same("mamba", "mamba.ssm.conv_kernel", Value::U32(0));
     same("mamba2", "mamba2.ssm.time_step_rank", Value::U32(0));
     same("mamba2", "mamba2.ssm.group_count", Value::U32(3));
-    same("deepseek_v3", "deepseek2.attention.key_length_mla", Value::U32(8));
+    same("deepseek_v3", "deepseek2.attention.key_length_mla", Value::U32(4));
     same("deepseek_v3", "deepseek2.rope.dimension_count", Value::U32(7));
 }
 
