@@ -55,6 +55,9 @@ pub(crate) fn from_parameters(
     if theta <= 0.0 {
         return Err(hf.error("rope_theta", "a positive number", &theta.to_string()));
     }
+    if n_rot > 1 << 16 {
+        return Err(hf.error("head_dim", "at most 65,536 rotated numbers", &n_rot.to_string()));
+    }
     let mut table = RopeTable::plain(theta, n_rot);
     let Some(p) = parameters else { return Ok(table) };
     if let Some((layers, _)) = p.map().iter().find(|(_, value)| value.is_object()) {

@@ -1,5 +1,6 @@
-//! Whole models: encoders against sentence-transformers, states against whole sequences.
+//! Whole models: their settings, encoders against sentence-transformers, states against whole sequences.
 
+mod configs;
 mod encoders;
 mod gguf;
 mod states;
