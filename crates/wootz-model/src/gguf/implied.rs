@@ -10,7 +10,7 @@ use crate::Result;
 
 /// Nothing more than its keys and the usual biases.
 pub(super) fn usual(reading: &mut Reading) -> Result<()> {
-    reading.put("attention_bias", reading.has("attn_q.bias"));
+    reading.put("attention_bias", reading.has("attn_q.bias") || reading.has("attn_qkv.bias"));
     reading.put("mlp_bias", reading.has("ffn_gate.bias"));
     Ok(())
 }
