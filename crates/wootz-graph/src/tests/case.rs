@@ -60,8 +60,8 @@ pub(super) struct Case {
     pub(super) own_keys: bool,
     /// What matrices, stacks and tables are stored as.
     pub(super) stored: TensorType,
-    /// No sequence may be empty.
-    pub(super) sequences_have_rows: bool,
+    /// Its gradient is declared to be the identity's, not its slope.
+    pub(super) straight_through: bool,
 }
 
 pub(super) fn case(name: impl Into<String>) -> Case {
@@ -74,7 +74,7 @@ pub(super) fn case(name: impl Into<String>) -> Case {
         grads: (Vec::new(), Vec::new()),
         own_keys: false,
         stored: TensorType::F32,
-        sequences_have_rows: false,
+        straight_through: false,
     }
 }
 
@@ -142,6 +142,11 @@ impl Case {
         self
     }
 
+    pub(super) fn straight_through(mut self) -> Self {
+        self.straight_through = true;
+        self.grad()
+    }
+
     pub(super) fn has_gradient(&self) -> bool {
         !self.grads.0.is_empty() || !self.grads.1.is_empty()
     }
@@ -173,7 +178,6 @@ impl Case {
         let mut batch = Batch::new();
         let (mut end, mut key_end) = (0, 0);
         for &len in lengths {
-            let len = if self.sequences_have_rows { len.max(1) } else { len };
             let n_keys = if self.own_keys { rng.below(9) } else { len };
             batch.push(Sequence {
                 rows: end..end + len,

@@ -139,6 +139,10 @@ fn elementwise() -> Vec<Case> {
         cases.push(vector("mul").grad().build(|g, x, w| g.mul_weight(x[0], w[0])));
         cases.push(case(format!("scale {c}")).rows(&[c]).grad().build(|g, x, _| g.scale(x[0], -0.75)));
     }
+    for c in [1, 9, 67] {
+        let rounded = case(format!("round_rows {c}")).rows(&[c]);
+        cases.push(rounded.straight_through().build(|g, x, _| g.round_rows(x[0])));
+    }
     let twice = case("a value used twice").rows(&[5]);
     cases.push(twice.grad().build(|g, x, _| {
         let square = g.mul(x[0], x[0])?;
