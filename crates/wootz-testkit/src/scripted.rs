@@ -182,12 +182,13 @@ fn stream(
 
 /// Honours stop strings, then `max_tokens`.
 fn cut<'a>(text: &'a str, sampling: &Sampling) -> (&'a str, FinishReason) {
-    let end = sampling.stop.iter().filter_map(|stop| text.find(stop.as_str())).min();
-    let text = &text[..end.unwrap_or(text.len())];
+    let found = |(i, stop): (usize, &String)| Some((text.find(stop.as_str())?, i));
+    let end = sampling.stop.iter().enumerate().filter_map(found).min();
+    let text = &text[..end.map_or(text.len(), |(end, _)| end)];
     let limit = sampling.max_tokens.unwrap_or(usize::MAX);
     match text.char_indices().nth(limit) {
         Some((end, _)) => (&text[..end], FinishReason::Length),
-        None => (text, FinishReason::Stop),
+        None => (text, end.map_or(FinishReason::Stop, |(_, i)| FinishReason::StopString(i as u8))),
     }
 }
 
@@ -263,7 +264,7 @@ mod tests {
         assert_eq!((choice.text.as_str(), choice.finish_reason), ("abcd", FinishReason::Length));
         let sampling = Sampling { stop: vec!["d".into()], ..Sampling::greedy() };
         let choice = ask(&model, sampling).unwrap().choices.remove(0);
-        assert_eq!((choice.text.as_str(), choice.finish_reason), ("abc", FinishReason::Stop));
+        assert_eq!((choice.text.as_str(), choice.finish_reason), ("abc", FinishReason::StopString(0)));
     }
 
     #[test]

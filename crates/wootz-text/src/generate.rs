@@ -58,6 +58,8 @@ pub enum Prompt {
         messages: Vec<Message>,
         /// Tools the model may call.
         tools: Vec<ToolSpec>,
+        /// Further variables of the template (`enable_thinking`).
+        variables: serde_json::Map<String, serde_json::Value>,
     },
 }
 
@@ -81,7 +83,7 @@ impl From<Vec<TokenId>> for Prompt {
 
 impl From<Vec<Message>> for Prompt {
     fn from(messages: Vec<Message>) -> Self {
-        Self::Chat { messages, tools: Vec::new() }
+        Self::Chat { messages, tools: Vec::new(), variables: serde_json::Map::new() }
     }
 }
 
@@ -139,8 +141,10 @@ pub struct TokenLogprob {
 /// Why a choice ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FinishReason {
-    /// An end token or a stop string.
+    /// An end token.
     Stop,
+    /// The stop string of that number in [`Sampling::stop`].
+    StopString(u8),
     /// `max_tokens` or the end of the context.
     Length,
     /// The model calls tools.
@@ -153,7 +157,7 @@ impl FinishReason {
     /// As OpenAI's API spells it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Stop => "stop",
+            Self::Stop | Self::StopString(_) => "stop",
             Self::Length => "length",
             Self::ToolCalls => "tool_calls",
             Self::ContentFilter => "content_filter",

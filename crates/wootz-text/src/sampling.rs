@@ -24,6 +24,8 @@ pub struct Sampling {
     pub stop: Vec<String>,
     /// Treat end tokens as ordinary ones. Default false.
     pub ignore_eos: bool,
+    /// Spell special tokens out in the text, end tokens excepted, as whoever looks for tool calls needs. Default false.
+    pub keep_special: bool,
     /// Answers to one prompt, 1 to [`Sampling::MAX_N`]. Default 1. With beam search: beams returned.
     pub n: usize,
     /// Same seed, same tokens. `None`: the model chooses one.
@@ -71,6 +73,7 @@ impl Default for Sampling {
             min_tokens: 0,
             stop: Vec::new(),
             ignore_eos: false,
+            keep_special: false,
             n: 1,
             seed: None,
             logprobs: None,

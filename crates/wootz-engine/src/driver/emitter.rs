@@ -29,7 +29,7 @@ impl Emitter {
     pub(super) fn new(sampling: &Sampling, choice: usize, max_tokens: usize) -> Self {
         Self {
             choice,
-            decoder: StreamDecoder::new(true),
+            decoder: StreamDecoder::new(!sampling.keep_special),
             stops: StopMatcher::new(&sampling.stop),
             min_tokens: sampling.min_tokens,
             max_tokens,
@@ -51,10 +51,10 @@ impl Emitter {
         self.n_tokens += 1;
         let piece = tokenizer.map_or_else(String::new, |t| self.decoder.push(t, chosen.id));
         let (text, stopped) = if self.n_tokens <= self.min_tokens {
-            (piece, false)
+            (piece, None)
         } else {
             let certain = self.stops.push(&piece);
-            (certain.text, certain.stop.is_some())
+            (certain.text, certain.stop.map(stop_string))
         };
         let spell = |id: TokenId| tokenizer.map_or_else(String::new, |t| t.decode(&[id], false));
         let top =
@@ -67,15 +67,15 @@ impl Emitter {
             top: top.collect(),
         }));
         match stopped {
-            true => {
-                self.report(FinishReason::Stop, sink);
-                Some(FinishReason::Stop)
+            Some(reason) => {
+                self.report(reason, sink);
+                Some(reason)
             }
-            false if self.n_tokens == self.max_tokens => {
+            None if self.n_tokens == self.max_tokens => {
                 self.finish(tokenizer, FinishReason::Length, sink);
                 Some(FinishReason::Length)
             }
-            false => None,
+            None => None,
         }
     }
 
@@ -84,8 +84,8 @@ impl Emitter {
         let rest = tokenizer.map_or_else(String::new, |t| self.decoder.flush(t));
         let mut certain = self.stops.push(&rest);
         let mut reason = reason;
-        if certain.stop.is_some() {
-            reason = FinishReason::Stop;
+        if let Some(stop) = certain.stop {
+            reason = stop_string(stop);
         } else {
             certain.text.push_str(&std::mem::replace(&mut self.stops, StopMatcher::new(&[])).finish());
         }
@@ -104,4 +104,8 @@ impl Emitter {
     fn report(&self, reason: FinishReason, sink: &mut Sink) {
         sink(GenerateEvent::Finished { choice: self.choice, reason });
     }
+}
+
+fn stop_string(index: usize) -> FinishReason {
+    FinishReason::StopString(u8::try_from(index).expect("`Sampling` allows 64 stop strings"))
 }
