@@ -9,7 +9,7 @@ use std::sync::mpsc;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use wootz_engine::{Engine, EngineOptions, Outputs, Request, Runner, RunnerOptions, Work};
+use wootz_engine::{Engine, EngineOptions, Outputs, Request, Runner, RunnerOptions, Schedule, Work};
 use wootz_graph::{Batch, Cpu, Device, Graph, Plan, PlanOptions, StateCapacity};
 use wootz_kernels::TensorType;
 use wootz_model::{ConvertOptions, Model, convert};
@@ -177,7 +177,12 @@ fn check_greedy(model: &Model, recorded: &Recorded) -> Result<()> {
                 let sampling =
                     Sampling { max_tokens: Some(row.greedy.len()), ignore_eos: true, ..Sampling::greedy() };
                 let sink = Box::new(move |event| drop(sender.send(event)));
-                engine.submit(Request { token_ids: row.ids.clone(), sampling, sink, cancelled: None })?;
+                engine.submit(Request {
+                    token_ids: row.ids.clone(),
+                    sampling,
+                    sink,
+                    schedule: Schedule::default(),
+                })?;
                 answers.push(events);
             }
             while engine.has_work() {

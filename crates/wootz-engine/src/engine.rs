@@ -8,12 +8,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use wootz_text::{Cancelled, GenerateEvent, ModelError, Sampling, Sink, TokenId, Tokenizer, Usage};
 
-use crate::driver::{Branch, Driver, Room};
+use crate::driver::{Branch, Driver, Reading, Room};
 use crate::runner::{Forward, Outputs, Runner, Work};
-use crate::{Candidates, Error, Result, SamplerVocab};
+use crate::{Candidates, Door, EngineCounts, Error, Result, SamplerVocab};
 
 /// What an engine allows.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,27 @@ pub struct Request {
     pub sampling: Sampling,
     /// Where events go.
     pub sink: Sink,
+    /// When and whether.
+    pub schedule: Schedule,
+}
+
+/// Tokens that are only read.
+pub struct ReadRequest {
+    /// At least one token; at least two where their log-probabilities are asked for.
+    pub token_ids: Vec<TokenId>,
+    /// What to make of them.
+    pub reading: Reading,
+    /// When and whether.
+    pub schedule: Schedule,
+}
+
+/// When a request is served, and whether at all.
+#[derive(Clone, Debug, Default)]
+pub struct Schedule {
+    /// Higher ones first.
+    pub priority: i32,
+    /// Compared with the time that [`Engine::expire`] is given.
+    pub deadline: Option<Instant>,
     /// Looked at between steps.
     pub cancelled: Option<Cancelled>,
 }
@@ -48,6 +70,7 @@ pub struct Engine {
     running: Vec<Job>,
     candidates: Candidates,
     n_submitted: u64,
+    counts: EngineCounts,
 }
 
 /// A request on its way.
@@ -55,7 +78,7 @@ struct Job {
     driver: Driver,
     branches: Vec<Branch>,
     sink: Sink,
-    cancelled: Option<Cancelled>,
+    schedule: Schedule,
     prompt_tokens: usize,
 }
 
@@ -81,6 +104,29 @@ impl Engine {
             running: Vec::new(),
             candidates: Candidates::default(),
             n_submitted: 0,
+            counts: EngineCounts::default(),
+        }
+    }
+
+    /// The model.
+    pub fn network(&self) -> &wootz_model::Network {
+        self.runner.network()
+    }
+
+    /// The checks that this engine makes before it takes a request on.
+    pub fn door(&self) -> Door {
+        Door { options: self.options, vocab_size: self.vocab.size, has_tokenizer: self.tokenizer.is_some() }
+    }
+
+    /// What there is now, and what was done so far.
+    pub fn counts(&self) -> EngineCounts {
+        let (n_blocks, n_free_blocks) = self.runner.n_blocks();
+        EngineCounts {
+            n_waiting: self.waiting.len(),
+            n_running: self.running.len(),
+            n_blocks,
+            n_free_blocks,
+            ..self.counts
         }
     }
 
@@ -94,39 +140,66 @@ impl Engine {
     /// # Errors
     /// What can be said without computing: invalid settings, an empty or too long prompt, unknown tokens.
     pub fn submit(&mut self, request: Request) -> Result<(), ModelError> {
-        let Request { token_ids, sampling, sink, cancelled } = request;
-        sampling.validate()?;
-        if token_ids.is_empty() {
-            return Err(ModelError::invalid("prompt", "expected at least one token, got none"));
-        }
-        if let Some(id) = token_ids.iter().find(|id| **id as usize >= self.vocab.size) {
-            let message = format!("token {id} is not among the {} of the vocabulary", self.vocab.size);
-            return Err(ModelError::invalid("prompt", message));
-        }
-        let (prompt_tokens, max_tokens) = (token_ids.len(), self.options.max_context);
-        if prompt_tokens >= max_tokens {
-            return Err(ModelError::ContextFull { prompt_tokens, max_tokens });
-        }
-        let left = max_tokens - prompt_tokens;
+        let Request { token_ids, sampling, sink, schedule } = request;
+        self.door().check(&token_ids, &sampling)?;
+        let prompt_tokens = token_ids.len();
+        let left = self.options.max_context - prompt_tokens;
         let room = Room {
             max_tokens: sampling.max_tokens.unwrap_or(left).min(left),
             seed: sampling.seed.unwrap_or(self.n_submitted),
         };
         let d_model = self.runner.network().config.d_hidden();
-        let driver = Driver::new(&sampling, &self.vocab, &token_ids, room, d_model)
-            .map_err(|error| ModelError::invalid("sampling", error.to_string()))?;
-        if driver.n_branches() > self.options.max_sequences {
-            let message = format!(
-                "{} sequences at a time, at most {}",
-                driver.n_branches(),
-                self.options.max_sequences
-            );
-            return Err(ModelError::invalid("sampling.n", message));
-        }
+        let driver = match Driver::new(&sampling, &self.vocab, &token_ids, room, d_model) {
+            Ok(driver) => driver,
+            Err(error) => {
+                let mut sink = sink;
+                sink(GenerateEvent::Error(ModelError::invalid("sampling", error.to_string())));
+                return Ok(());
+            }
+        };
         let branches = vec![Branch::new(token_ids, prompt_tokens + room.max_tokens)];
-        self.waiting.push_back(Job { driver, branches, sink, cancelled, prompt_tokens });
-        self.n_submitted += 1;
+        self.take_on(Job { driver, branches, sink, schedule, prompt_tokens });
         Ok(())
+    }
+
+    /// Takes tokens on that are only read. The answer comes during a later step.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit); the answer's place is dropped unused then.
+    pub fn read(&mut self, request: ReadRequest) -> Result<(), ModelError> {
+        let ReadRequest { token_ids, reading, schedule } = request;
+        self.door().check_reading(&token_ids)?;
+        if let Reading::Logprobs { from, .. } = reading
+            && !(1..token_ids.len()).contains(&from)
+        {
+            let message = format!("expected tokens before and from index {from} of {}", token_ids.len());
+            return Err(ModelError::invalid("continuation", message));
+        }
+        let prompt_tokens = token_ids.len();
+        let (driver, branch) = Driver::reading(token_ids, reading);
+        let sink = Box::new(|_| {});
+        self.take_on(Job { driver, branches: vec![branch], sink, schedule, prompt_tokens });
+        Ok(())
+    }
+
+    fn take_on(&mut self, job: Job) {
+        self.waiting.push_back(job);
+        self.n_submitted += 1;
+    }
+
+    /// Ends requests whose deadline is not after `now`.
+    pub fn expire(&mut self, now: Instant) {
+        self.end_where(
+            |job| job.schedule.deadline.is_some_and(|deadline| deadline <= now),
+            ModelError::TimedOut,
+        );
+    }
+
+    /// Ends all requests with `error` and forgets all states: the way back after a step that failed.
+    pub fn abort(&mut self, error: &ModelError) {
+        let jobs = self.running.drain(..).chain(self.waiting.drain(..));
+        jobs.for_each(|job| job.finish(Err(error.clone())));
+        self.runner.forget_all();
     }
 
     /// Whether a step would do something.
@@ -139,7 +212,7 @@ impl Engine {
     /// # Errors
     /// Only what no request is to blame for; a request's own failure is its last event.
     pub fn step(&mut self) -> Result<()> {
-        self.drop_cancelled();
+        self.end_where(Job::is_cancelled, ModelError::Cancelled);
         self.admit();
         let mut share = self.share();
         let forward = loop {
@@ -157,22 +230,23 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         };
+        self.counts.n_steps += 1;
+        self.counts.last_tokens = share.iter().map(|share| share.n_tokens).sum();
+        self.counts.last_sequences = share.len();
         self.hand_out(&share, &forward);
         Ok(())
     }
 
-    fn drop_cancelled(&mut self) {
+    fn end_where(&mut self, ends: impl Fn(&Job) -> bool, error: ModelError) {
         for job in (0..self.running.len()).rev() {
-            if self.running[job].is_cancelled() {
-                self.end(job, Err(ModelError::Cancelled));
+            if ends(&self.running[job]) {
+                self.end(job, Err(error.clone()));
             }
         }
         for job in std::mem::take(&mut self.waiting) {
-            if job.is_cancelled() {
-                self.running.push(job);
-                self.end(self.running.len() - 1, Err(ModelError::Cancelled));
-            } else {
-                self.waiting.push_back(job);
+            match ends(&job) {
+                true => job.finish(Err(error.clone())),
+                false => self.waiting.push_back(job),
             }
         }
     }
@@ -219,7 +293,6 @@ impl Engine {
         let mut work = Vec::with_capacity(shares.len());
         let mut shares = shares.iter().peekable();
         for (index, job) in self.running.iter_mut().enumerate() {
-            let wants_all = job.driver.wants_hidden();
             for (at, branch) in job.branches.iter_mut().enumerate() {
                 let Some(share) = shares.next_if(|share| (share.job, share.branch) == (index, at)) else {
                     continue;
@@ -230,11 +303,8 @@ impl Engine {
                 let Branch { track: Some(track), pending, .. } = branch else {
                     unreachable!("a track was just started")
                 };
-                let outputs = match share.n_tokens == pending.len() {
-                    _ if wants_all => Outputs::All,
-                    true => Outputs::Last,
-                    false => Outputs::None,
-                };
+                let is_last = share.n_tokens == pending.len();
+                let outputs = Outputs::Tail(job.driver.n_outputs(share.n_tokens, is_last));
                 work.push(Work { track, token_ids: &pending[..share.n_tokens], outputs });
             }
         }
@@ -249,18 +319,14 @@ impl Engine {
         let mut ended = Vec::new();
         for group in shares.chunk_by(|a, b| a.job == b.job) {
             let job = &mut self.running[group[0].job];
-            let wants_all = job.driver.wants_hidden();
             let first = row;
             let mut complete = true;
             let mut tokens = Vec::new();
             for share in group {
                 let pending = &mut job.branches[share.branch].pending;
-                complete &= share.n_tokens == pending.len();
-                row += match share.n_tokens == pending.len() {
-                    _ if wants_all => share.n_tokens,
-                    true => 1,
-                    false => 0,
-                };
+                let is_last = share.n_tokens == pending.len();
+                complete &= is_last;
+                row += job.driver.n_outputs(share.n_tokens, is_last);
                 tokens.extend(pending.drain(..share.n_tokens));
             }
             let rows = crate::driver::Rows {
@@ -293,20 +359,32 @@ impl Engine {
         for track in job.branches.drain(..).filter_map(|branch| branch.track) {
             self.runner.finish(track);
         }
-        (job.sink)(match outcome {
-            Ok(completion_tokens) => GenerateEvent::Usage(Usage {
-                prompt_tokens: job.prompt_tokens,
-                cached_tokens: 0,
-                completion_tokens,
-            }),
-            Err(error) => GenerateEvent::Error(error),
-        });
+        if let Ok(completion_tokens) = outcome {
+            self.counts.prompt_tokens += job.prompt_tokens as u64;
+            self.counts.completion_tokens += completion_tokens as u64;
+        }
+        job.finish(outcome);
     }
 }
 
 impl Job {
     fn is_cancelled(&self) -> bool {
-        self.cancelled.as_ref().is_some_and(Cancelled::get)
+        self.schedule.cancelled.as_ref().is_some_and(Cancelled::get)
+    }
+
+    /// Sends the last event.
+    fn finish(mut self, outcome: Result<usize, ModelError>) {
+        if let Driver::Read(driver) = self.driver {
+            return driver.finish(outcome.map(|_| ()));
+        }
+        (self.sink)(match outcome {
+            Ok(completion_tokens) => GenerateEvent::Usage(Usage {
+                prompt_tokens: self.prompt_tokens,
+                cached_tokens: 0,
+                completion_tokens,
+            }),
+            Err(error) => GenerateEvent::Error(error),
+        });
     }
 }
 

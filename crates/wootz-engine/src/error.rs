@@ -14,6 +14,16 @@ pub enum Error {
     /// All slots for recurrences are taken.
     #[error("all slots for recurrent states are taken\nhint: fewer answers at a time")]
     NoSlot,
+    /// One sequence could not even reach its own limit.
+    #[error(
+        "{n_positions} positions do not hold a context of {max_context}\nhint: a smaller context, or more positions"
+    )]
+    Room {
+        /// Positions of all sequences.
+        n_positions: usize,
+        /// Positions of one.
+        max_context: usize,
+    },
     /// No token can be chosen.
     #[error(transparent)]
     Sample(#[from] SampleError),

@@ -6,14 +6,27 @@
 #![forbid(unsafe_code)]
 
 mod block_pool;
+mod counts;
+mod door;
 mod driver;
 mod engine;
 mod error;
+mod histogram;
+mod host;
+mod load;
+mod local_model;
 mod runner;
 mod sampler;
 
-pub use engine::{Engine, EngineOptions, Request};
+pub use counts::EngineCounts;
+pub use door::Door;
+pub use driver::{Reading, Reply, VectorPooling};
+pub use engine::{Engine, EngineOptions, ReadRequest, Request, Schedule};
 pub use error::{Error, Result};
+pub use histogram::Histogram;
+pub use host::{Host, ModelStats};
+pub use load::{LoadOptions, load};
+pub use local_model::LocalModel;
 pub use runner::{BLOCK_LEN, Forward, Outputs, Runner, RunnerOptions, Track, Work, states_of};
 pub use sampler::{
     BeamSearch, Candidates, Continuation, ContrastiveSearch, Drawn, Hypothesis, SampleError, Sampler,

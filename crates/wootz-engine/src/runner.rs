@@ -83,6 +83,8 @@ pub enum Outputs {
     None,
     /// The last token's.
     Last,
+    /// Those of so many tokens at the end.
+    Tail(usize),
     /// Every token's.
     All,
 }
@@ -131,6 +133,17 @@ impl Runner {
     /// Bytes set aside for states.
     pub fn state_bytes(&self) -> usize {
         self.capacity.bytes(&self.states)
+    }
+
+    /// All blocks, and those of them that are free.
+    pub fn n_blocks(&self) -> (usize, usize) {
+        (self.capacity.n_blocks, self.blocks.n_free())
+    }
+
+    /// Forgets all sequences, whose tracks must not be used any more.
+    pub(crate) fn forget_all(&mut self) {
+        self.blocks = BlockPool::new(self.capacity.n_blocks);
+        self.free_slots = (0..self.capacity.n_slots).rev().collect();
     }
 
     /// Positions that are still free.
@@ -245,6 +258,7 @@ fn assemble(work: &[Work]) -> Batch {
         match item.outputs {
             Outputs::None => {}
             Outputs::Last => outputs.extend(rows.clone().last().map(|row| row as u32)),
+            Outputs::Tail(n) => outputs.extend((rows.end - n..rows.end).map(|row| row as u32)),
             Outputs::All => outputs.extend(rows.clone().map(|row| row as u32)),
         }
         batch.push(Sequence {

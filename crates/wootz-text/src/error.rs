@@ -42,6 +42,9 @@ pub enum ModelError {
     /// The generation was cancelled: its handle was dropped or the model was shut down.
     #[error("cancelled")]
     Cancelled,
+    /// The request's deadline passed before it was answered.
+    #[error("the deadline passed")]
+    TimedOut,
     /// Anything else; the source says what.
     #[error("the model failed")]
     Failed(#[source] Arc<dyn std::error::Error + Send + Sync>),

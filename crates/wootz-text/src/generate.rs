@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::time::Instant;
 
 use crate::{Message, ModelError, Sampling, TokenId, ToolSpec};
 
@@ -36,12 +37,17 @@ pub struct GenerateRequest {
     pub prompt: Prompt,
     /// How tokens are chosen and when to end.
     pub sampling: Sampling,
+    /// Higher ones are served first. Default 0.
+    pub priority: i32,
+    /// When the answer is of no use any more: it ends with [`ModelError::TimedOut`] then. Of two requests of one priority
+    /// the one with the earlier deadline is served first. Default `None`.
+    pub deadline: Option<Instant>,
 }
 
 impl GenerateRequest {
     /// A request for `prompt` with `sampling`.
     pub fn new(prompt: impl Into<Prompt>, sampling: Sampling) -> Self {
-        Self { prompt: prompt.into(), sampling }
+        Self { prompt: prompt.into(), sampling, priority: 0, deadline: None }
     }
 }
 
@@ -215,6 +221,11 @@ impl Cancelled {
     /// Whether the handle was dropped.
     pub fn get(&self) -> bool {
         self.0.load(Ordering::Acquire)
+    }
+
+    /// Cancels from this end: nobody takes the events any more.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 

@@ -28,8 +28,8 @@ pub use message::{Content, ContentPart, Message, Role, ToolCall, ToolSpec};
 pub use rerank::Rerank;
 pub use rollout::{Rollout, Sampled};
 pub use sampling::{
-    Beam, Contrastive, Dry, DynamicTemperature, EarlyStopping, Mirostat, MirostatVersion, Penalties,
-    SamplerKind, Sampling, Search, Xtc,
+    Beam, Constraint, ContextFull, Contrastive, Dry, DynamicTemperature, EarlyStopping, Mirostat,
+    MirostatVersion, Penalties, SamplerKind, Sampling, Search, Xtc,
 };
 pub use score::{Score, ScoreRequest, Scored};
 pub use template::{ChatInput, ChatTemplate, Now, Rendered, TemplateError};

@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
+use serde_json::Value;
+
 use crate::{SamplingError, TokenId};
 
 /// How tokens are chosen and when a generation ends.
@@ -64,6 +66,10 @@ pub struct Sampling {
     pub order: Vec<SamplerKind>,
     /// Sample token by token, or search. Default [`Search::Sample`].
     pub search: Search,
+    /// What the answer must look like. Default `None`: anything.
+    pub constraint: Option<Constraint>,
+    /// What happens when prompt and answer do not fit the context. Default [`ContextFull::Error`].
+    pub context_full: ContextFull,
 }
 
 impl Default for Sampling {
@@ -91,6 +97,8 @@ impl Default for Sampling {
             mirostat: None,
             order: Self::DEFAULT_ORDER.to_vec(),
             search: Search::Sample,
+            constraint: None,
+            context_full: ContextFull::Error,
         }
     }
 }
@@ -118,6 +126,8 @@ impl Sampling {
     pub const MAX_STOP_BYTES: usize = 1024;
     /// Most entries of `logit_bias`.
     pub const MAX_LOGIT_BIAS: usize = 4096;
+    /// Longest grammar, and longest list of choices.
+    pub const MAX_CONSTRAINT_BYTES: usize = 1 << 20;
 
     /// Always the likeliest token.
     pub fn greedy() -> Self {
@@ -164,6 +174,9 @@ impl Sampling {
             check("mirostat.tau", "a finite number above 0", mirostat.tau, is_positive(mirostat.tau))?;
             check("mirostat.eta", "a finite number above 0", mirostat.eta, is_positive(mirostat.eta))?;
         }
+        if let Some(constraint) = &self.constraint {
+            constraint.validate(self)?;
+        }
         self.search.validate(self)
     }
 
@@ -205,6 +218,57 @@ impl Sampling {
         }
         Ok(())
     }
+}
+
+/// What an answer must look like. The model's end token is allowed exactly where the answer is complete.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Constraint {
+    /// A JSON document of this schema.
+    JsonSchema(Value),
+    /// A text that this regular expression matches as a whole.
+    Regex(String),
+    /// A grammar in Lark's notation, from its rule `start`.
+    Lark(String),
+    /// A grammar in llama.cpp's notation, from its rule `root`.
+    Gbnf(String),
+    /// One of these texts.
+    Choice(Vec<String>),
+}
+
+impl Constraint {
+    fn validate(&self, sampling: &Sampling) -> Result<(), SamplingError> {
+        const FIELD: &str = "constraint";
+        let n_bytes = match self {
+            Self::JsonSchema(schema) => {
+                let is_schema = schema.is_object() || schema.is_boolean();
+                check(FIELD, "a schema: an object or a boolean", schema, is_schema)?;
+                schema.to_string().len()
+            }
+            Self::Regex(text) | Self::Lark(text) | Self::Gbnf(text) => {
+                check(FIELD, "a text that is not empty", "an empty one", !text.is_empty())?;
+                text.len()
+            }
+            Self::Choice(texts) => {
+                check(FIELD, "at least one choice", "none", !texts.is_empty())?;
+                texts.iter().map(String::len).sum()
+            }
+        };
+        check(FIELD, "at most 1 MiB", n_bytes, n_bytes <= Sampling::MAX_CONSTRAINT_BYTES)?;
+        check(FIELD, "`ignore_eos` false beside it", "true", !sampling.ignore_eos)?;
+        check(FIELD, "token by token", "a search beside it", sampling.search == Search::Sample)
+    }
+}
+
+/// What happens when prompt and answer do not fit the context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ContextFull {
+    /// A prompt that leaves no room is refused; an answer that reaches the end finishes with `length`.
+    #[default]
+    Error,
+    /// The prompt loses tokens at its beginning, a start token kept, until `max_tokens` (or a quarter of the context) fit behind it.
+    TruncateLeft,
+    /// As `TruncateLeft`; and when an answer reaches the end, the older half of what was said is forgotten and it goes on.
+    Shift,
 }
 
 /// Temperature between `temperature - range` and `temperature + range`, by the normalised entropy to the power `exponent`.
@@ -532,6 +596,10 @@ mod tests {
         check("mirostat.tau", |s| s.mirostat = Some(Mirostat { tau: 0.0, ..Mirostat::default() }));
         check("search.num_beams", |s| s.search = Search::Beam(Beam { num_beams: 0, ..Beam::default() }));
         check("n", |s| (s.n, s.search) = (5, Search::Beam(Beam::default())));
+        check("constraint", |s| s.constraint = Some(Constraint::Regex(String::new())));
+        check("constraint", |s| s.constraint = Some(Constraint::Choice(Vec::new())));
+        check("constraint", |s| s.constraint = Some(Constraint::JsonSchema(Value::Null)));
+        check("constraint", |s| (s.ignore_eos, s.constraint) = (true, Some(Constraint::Regex("a".into()))));
         check("search.penalty_alpha", |s| {
             s.search = Search::Contrastive(Contrastive { penalty_alpha: 2.0, top_k: 4 })
         });

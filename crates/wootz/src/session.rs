@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
-use wootz_engine::{Engine, EngineOptions, Request, Runner, RunnerOptions};
+use wootz_engine::{Engine, EngineOptions, Request, Runner, RunnerOptions, Schedule};
 use wootz_graph::{Cpu, Device};
 use wootz_kernels::{Isa, Precision, TensorType};
 use wootz_model::{Model, Network, Words};
@@ -127,7 +127,8 @@ impl Session {
         let (handle, cancelled) = Handle::new();
         let mut handle = Some(handle);
         let sink = Box::new(move |event| drop(sender.send(event)));
-        self.engine.submit(Request { token_ids, sampling, sink, cancelled: Some(cancelled) })?;
+        let schedule = Schedule { cancelled: Some(cancelled), ..Schedule::default() };
+        self.engine.submit(Request { token_ids, sampling, sink, schedule })?;
         let start = Instant::now();
         let mut first = None;
         while self.engine.has_work() {

@@ -8,6 +8,7 @@ mod beam;
 mod contrastive;
 mod draw;
 mod emitter;
+mod read;
 
 use wootz_text::{Sampling, Search, Sink, TokenId, Tokenizer};
 
@@ -16,6 +17,8 @@ use crate::{Candidates, Result, SampleError, SamplerVocab};
 use beam::BeamDriver;
 use contrastive::ContrastiveDriver;
 use draw::DrawDriver;
+pub(crate) use read::ReadDriver;
+pub use read::{Reading, Reply, VectorPooling};
 
 /// A sequence of a request.
 #[derive(Debug)]
@@ -59,7 +62,7 @@ pub(crate) struct Rows<'a> {
     pub tokens: &'a [TokenId],
     /// Whether no branch has pending tokens left.
     pub complete: bool,
-    /// (rows, V): the last token's of each branch, or every token's for a driver that wants hidden states.
+    /// (rows, V): of the tokens that it wanted to see ([`Driver::n_outputs`]).
     pub logits: &'a [f32],
     /// (rows, C).
     pub hidden: &'a [f32],
@@ -88,9 +91,17 @@ pub(crate) enum Driver {
     Draw(DrawDriver),
     Beam(BeamDriver),
     Contrastive(ContrastiveDriver),
+    Read(ReadDriver),
 }
 
 impl Driver {
+    /// For tokens that are only read, with the branch that runs them.
+    pub(crate) fn reading(token_ids: Vec<TokenId>, reading: Reading) -> (Self, Branch) {
+        let driver = ReadDriver::new(token_ids, reading);
+        let branch = driver.branch();
+        (Driver::Read(driver), branch)
+    }
+
     pub(crate) fn new(
         sampling: &Sampling,
         vocab: &SamplerVocab,
@@ -113,17 +124,27 @@ impl Driver {
             Driver::Draw(driver) => driver.n_branches(),
             Driver::Beam(driver) => driver.n_branches(),
             Driver::Contrastive(driver) => driver.n_branches(),
+            Driver::Read(_) => 1,
         }
     }
 
-    /// Whether it looks at the hidden state of every token, the prompt's too.
-    pub(crate) fn wants_hidden(&self) -> bool {
-        matches!(self, Driver::Contrastive(_))
+    /// Of a branch's next `n_tokens` tokens, how many of the last ones it wants to see; `is_last` if no others wait.
+    pub(crate) fn n_outputs(&self, n_tokens: usize, is_last: bool) -> usize {
+        match self {
+            // The hidden state of every token, the prompt's too.
+            Driver::Contrastive(_) => n_tokens,
+            Driver::Read(driver) => driver.n_outputs(n_tokens),
+            Driver::Draw(_) | Driver::Beam(_) => usize::from(is_last),
+        }
     }
 
     /// The most tokens of a prompt that it takes at once.
     pub(crate) fn max_chunk(&self) -> usize {
-        if self.wants_hidden() { 32 } else { usize::MAX }
+        match self {
+            Driver::Contrastive(_) => 32,
+            Driver::Read(driver) => driver.max_chunk(),
+            Driver::Draw(_) | Driver::Beam(_) => usize::MAX,
+        }
     }
 
     /// Takes the rows of a step. `Some(n)` when all choices are finished, with `n` new tokens together.
@@ -135,6 +156,7 @@ impl Driver {
     ) -> Result<Option<usize>> {
         match self {
             Driver::Contrastive(driver) => driver.advance(branches, rows, desk),
+            Driver::Read(driver) => Ok(driver.advance(rows, desk)?.then_some(0)),
             _ if !rows.complete => Ok(None),
             Driver::Draw(driver) => driver.advance(branches, rows, desk),
             Driver::Beam(driver) => driver.advance(branches, rows, desk),

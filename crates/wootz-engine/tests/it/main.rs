@@ -1,8 +1,10 @@
 //! The engine over a tiny random Llama: what a request gets does not depend on how it was run.
 
+mod host;
+
 use std::sync::{Arc, Mutex};
 
-use wootz_engine::{Engine, EngineOptions, Request, Runner, RunnerOptions};
+use wootz_engine::{Engine, EngineOptions, Request, Runner, RunnerOptions, Schedule};
 use wootz_graph::{Cpu, Device, HostTensor, ParamSpec};
 use wootz_kernels::{TensorType, cast};
 use wootz_model::{Hf, Network, config_from_hf};
@@ -48,7 +50,9 @@ fn submit(engine: &mut Engine, prompt: &[u32], sampling: Sampling) -> Events {
     let events = Events::default();
     let writer = events.clone();
     let sink = Box::new(move |event| writer.lock().unwrap().push(event));
-    engine.submit(Request { token_ids: prompt.to_vec(), sampling, sink, cancelled: None }).unwrap();
+    engine
+        .submit(Request { token_ids: prompt.to_vec(), sampling, sink, schedule: Schedule::default() })
+        .unwrap();
     events
 }
 
@@ -168,7 +172,9 @@ fn what_does_not_fit_is_refused_with_numbers() {
     let mut engine = engine(64, 1, TensorType::F32);
     let refuse = |engine: &mut Engine, prompt: Vec<u32>, sampling: Sampling| {
         let sink = Box::new(|_| {});
-        engine.submit(Request { token_ids: prompt, sampling, sink, cancelled: None }).unwrap_err()
+        engine
+            .submit(Request { token_ids: prompt, sampling, sink, schedule: Schedule::default() })
+            .unwrap_err()
     };
     let error = refuse(&mut engine, vec![1; 300], Sampling::default());
     assert!(matches!(error, ModelError::ContextFull { prompt_tokens: 300, max_tokens: 256 }), "{error}");

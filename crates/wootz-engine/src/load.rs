@@ -1,0 +1,62 @@
+//! From an opened model to an engine: weights on the device, room for states, words beside it.
+//!
+//! Where:  the server and the command line, once for each model.
+
+use wootz_graph::Device;
+use wootz_kernels::TensorType;
+use wootz_model::{Model, Words};
+
+use crate::{BLOCK_LEN, Engine, EngineOptions, Error, Result, Runner, RunnerOptions};
+
+/// How much an engine may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Positions of one sequence; the model's own context without it.
+    pub max_context: Option<usize>,
+    /// Sequences at a time.
+    pub n_sequences: usize,
+    /// Positions of all sequences and of the cache together; without it, a full context for every sequence.
+    pub n_positions: Option<usize>,
+    /// New tokens a step.
+    pub max_batch_tokens: usize,
+    /// What keys and values are stored as; f32 for f32 models, else f16.
+    pub kv_type: Option<TensorType>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { max_context: None, n_sequences: 8, n_positions: None, max_batch_tokens: 512, kv_type: None }
+    }
+}
+
+/// Loads a model's weights onto a device and makes an engine of them.
+///
+/// # Errors
+/// An encoder, broken words or weights, a context that the positions cannot hold.
+pub fn load(model: &Model, device: &dyn Device, options: &LoadOptions) -> Result<(Engine, Words)> {
+    let config = &model.network.config;
+    if !config.is_decoder() {
+        let message = format!("`{}` is an encoder and does not continue text", config.arch);
+        return Err(wootz_model::Error::Unsupported(message).into());
+    }
+    let max_context = options.max_context.unwrap_or(config.max_seq_len);
+    let n_positions = options.n_positions.unwrap_or(max_context.saturating_mul(options.n_sequences));
+    if n_positions.next_multiple_of(BLOCK_LEN) < max_context {
+        return Err(Error::Room { n_positions, max_context });
+    }
+    let words = Words::of(model)?;
+    let kv_type = options.kv_type.unwrap_or(match model.dominant_type() {
+        TensorType::F32 => TensorType::F32,
+        _ => TensorType::F16,
+    });
+    let weights = model.load(device)?;
+    let runner_options = RunnerOptions { n_positions, n_slots: options.n_sequences, kv_type };
+    let runner = Runner::new(model.network.clone(), device, &weights, runner_options)?;
+    let engine_options = EngineOptions {
+        max_context,
+        max_batch_tokens: options.max_batch_tokens,
+        max_sequences: options.n_sequences,
+    };
+    let engine = Engine::new(runner, words.tokenizer.clone(), &words.end_tokens, engine_options);
+    Ok((engine, words))
+}

@@ -1,0 +1,289 @@
+//! A loaded model as everybody else sees it: `Generate`, `Score`, `Embed`.
+//!
+//! Where:  made by [`Host::add`]; cheap to clone and used from any thread.
+//! Idea:   templates and tokenizers run on the caller's thread, and what can be refused is refused there; what is left
+//!         goes to the compute thread by a channel of bounded length.
+//! Elsewhere: the thread ([`Host`](crate::Host)), the scheduling ([`Engine`](crate::Engine)).
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+
+use wootz_model::Words;
+use wootz_text::{
+    ChatInput, Embed, EmbedKind, Generate, GenerateRequest, Handle, ModelError, Prompt, Score, ScoreRequest,
+    Scored, Sink, TokenId, Tokenizer,
+};
+
+use crate::host::{Board, Command, ModelId, ModelStats, guarded};
+use crate::{Door, ReadRequest, Reading, Reply, Request, Schedule, VectorPooling};
+
+/// A handle to a model on the compute thread.
+#[derive(Clone)]
+pub struct LocalModel {
+    inner: Arc<Inner>,
+    pooling: VectorPooling,
+}
+
+struct Inner {
+    name: String,
+    commands: mpsc::Sender<Command>,
+    board: Arc<Board>,
+    words: Words,
+    door: Door,
+    dim: usize,
+    max_queued: usize,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let _ = self.commands.send(Command::Close(self.id()));
+    }
+}
+
+impl Inner {
+    fn id(&self) -> ModelId {
+        Arc::as_ptr(&self.board) as ModelId
+    }
+
+    /// A place in the queue, or [`ModelError::Busy`].
+    fn queue(&self) -> Result<(), ModelError> {
+        self.board.under_way.fetch_add(1, Ordering::AcqRel);
+        let queued = self.board.n_queued() - 1;
+        if queued >= self.max_queued {
+            self.board.under_way.fetch_sub(1, Ordering::AcqRel);
+            return Err(ModelError::Busy { queued });
+        }
+        Ok(())
+    }
+
+    fn send(&self, command: Command) -> Result<(), ModelError> {
+        self.commands.send(command).map_err(|_| ModelError::Cancelled)
+    }
+}
+
+impl LocalModel {
+    pub(crate) fn new(
+        name: &str,
+        commands: mpsc::Sender<Command>,
+        board: Arc<Board>,
+        words: Words,
+        door: Door,
+        dim: usize,
+        max_queued: usize,
+    ) -> Self {
+        let inner = Inner { name: name.to_owned(), commands, board, words, door, dim, max_queued };
+        Self { inner: Arc::new(inner), pooling: VectorPooling::default() }
+    }
+
+    /// The same model with another way to make vectors of texts.
+    pub fn with_pooling(self, pooling: VectorPooling) -> Self {
+        Self { pooling, ..self }
+    }
+
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Tokenizer, template and end tokens.
+    pub fn words(&self) -> &Words {
+        &self.inner.words
+    }
+
+    /// Positions of one sequence, prompt and answer.
+    pub fn max_context(&self) -> usize {
+        self.inner.door.options.max_context
+    }
+
+    /// Tokens of the vocabulary; a tokenizer may know fewer.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.door.vocab_size
+    }
+
+    /// Numbers for metrics, as of the last step.
+    pub fn stats(&self) -> ModelStats {
+        let board = &self.inner.board;
+        let stats = board.stats.lock().expect("nothing panics while it holds the numbers");
+        ModelStats { n_queued: board.n_queued(), ..stats.clone() }
+    }
+
+    /// Takes the model off the compute thread and frees its memory. What runs ends with [`ModelError::Cancelled`], and so
+    /// does every later request.
+    pub fn unload(&self) {
+        let _ = self.inner.send(Command::Close(self.inner.id()));
+    }
+
+    /// A prompt as tokens, as [`generate`](Generate::generate) would run it.
+    ///
+    /// # Errors
+    /// A template that the messages do not fit, or a model without tokenizer or template.
+    pub fn tokenize(&self, prompt: Prompt) -> Result<Vec<TokenId>, ModelError> {
+        match prompt {
+            Prompt::TokenIds(token_ids) => Ok(token_ids),
+            Prompt::Text(text) => self.encode(&text),
+            Prompt::Chat { messages, tools, variables } => {
+                let template = self.words().template.as_ref();
+                let template =
+                    template.ok_or_else(|| self.unsupported("conversations: it has no chat template"))?;
+                let input = ChatInput {
+                    messages: &messages,
+                    tools: &tools,
+                    variables,
+                    add_generation_prompt: true,
+                    ..ChatInput::default()
+                };
+                let rendered = template.render(&input);
+                let rendered = rendered.map_err(|error| ModelError::invalid("prompt", error.to_string()))?;
+                Ok(self.tokenizer()?.encode(&rendered.text, false, true))
+            }
+        }
+    }
+
+    fn encode(&self, text: &str) -> Result<Vec<TokenId>, ModelError> {
+        Ok(self.tokenizer()?.encode(text, true, true))
+    }
+
+    fn tokenizer(&self) -> Result<&Tokenizer, ModelError> {
+        let tokenizer = self.words().tokenizer.as_deref();
+        tokenizer.ok_or_else(|| self.unsupported("text: it has no tokenizer"))
+    }
+
+    fn unsupported(&self, what: &str) -> ModelError {
+        ModelError::Unsupported { model: self.inner.name.clone(), what: what.to_owned() }
+    }
+
+    /// Tokens of prompt and continuation, and the index of the first one that is scored.
+    fn scored_tokens(&self, request: &ScoreRequest) -> Result<(Vec<TokenId>, usize), ModelError> {
+        let (mut token_ids, mut from) = match request {
+            ScoreRequest::TokenIds { prompt, continuation } => {
+                ([prompt.as_slice(), continuation].concat(), prompt.len())
+            }
+            ScoreRequest::Text { prompt, continuation } => {
+                let whole = self.encode(&format!("{prompt}{continuation}"))?;
+                let from = self.encode(prompt)?.len().min(whole.len());
+                (whole, from)
+            }
+        };
+        if from == 0 {
+            let bos = self.words().tokenizer.as_ref().and_then(|tokenizer| tokenizer.special().bos);
+            let bos = bos.ok_or_else(|| {
+                ModelError::invalid("prompt", "expected at least one token: the model has no start token")
+            })?;
+            token_ids.insert(0, bos);
+            from = 1;
+        }
+        if from == token_ids.len() {
+            return Err(ModelError::invalid("continuation", "expected at least one token, got none"));
+        }
+        self.inner.door.check_reading(&token_ids)?;
+        Ok((token_ids, from))
+    }
+
+    /// Has all `items` read, not all at once, and gives the answers in order.
+    fn read_all<T: Send + 'static>(
+        &self,
+        items: Vec<(Vec<TokenId>, Option<usize>)>,
+        reading: impl Fn(Option<usize>, Reply<T>) -> Reading,
+    ) -> Result<Vec<T>, ModelError> {
+        let (handle, cancelled) = Handle::new();
+        let (sender, answers) = mpsc::channel();
+        let mut done: Vec<Option<T>> = items.iter().map(|_| None).collect();
+        let mut n_under_way = 0;
+        let mut take = |wait: Range<usize>| -> Result<(), ModelError> {
+            for _ in wait {
+                let (index, answer): (usize, Result<T, ModelError>) =
+                    answers.recv().map_err(|_| ModelError::Cancelled)?;
+                done[index] = Some(answer?);
+            }
+            Ok(())
+        };
+        let schedule = Schedule { cancelled: Some(cancelled), ..Schedule::default() };
+        // Others find room in the queue beside a long batch.
+        let most = self.inner.max_queued.div_ceil(2);
+        for (index, (token_ids, from)) in items.into_iter().enumerate() {
+            loop {
+                let queued = match n_under_way < most {
+                    true => self.inner.queue(),
+                    false => Err(ModelError::Busy { queued: n_under_way }),
+                };
+                match queued {
+                    Ok(()) => break,
+                    Err(ModelError::Busy { .. }) if n_under_way > 0 => {
+                        take(0..1)?;
+                        n_under_way -= 1;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            let sender = sender.clone();
+            let keep = self.inner.clone();
+            let reply: Reply<T> = Box::new(move |answer| {
+                let _ = sender.send((index, answer));
+                drop(keep);
+            });
+            let reading = reading(from, reply);
+            let request = ReadRequest { token_ids, reading, schedule: schedule.clone() };
+            self.inner.send(Command::Read(self.inner.id(), request))?;
+            n_under_way += 1;
+        }
+        drop(sender);
+        take(0..n_under_way)?;
+        handle.detach();
+        Ok(done.into_iter().map(|answer| answer.expect("every answer was taken")).collect())
+    }
+}
+
+impl Generate for LocalModel {
+    fn generate(&self, request: GenerateRequest, sink: Sink) -> Result<Handle, ModelError> {
+        let GenerateRequest { prompt, sampling, priority, deadline } = request;
+        sampling.validate()?;
+        let token_ids = self.tokenize(prompt)?;
+        self.inner.door.check(&token_ids, &sampling)?;
+        self.inner.queue()?;
+        let (handle, cancelled) = Handle::new();
+        let schedule = Schedule { priority, deadline, cancelled: Some(cancelled.clone()) };
+        // What runs keeps its model loaded.
+        let keep = self.inner.clone();
+        let mut sink = guarded(sink, cancelled);
+        let sink: Sink = Box::new(move |event| {
+            let _ = &keep;
+            sink(event);
+        });
+        let request = Request { token_ids, sampling, sink, schedule };
+        self.inner.send(Command::Generate(self.inner.id(), Box::new(request)))?;
+        Ok(handle)
+    }
+}
+
+impl Score for LocalModel {
+    fn score(&self, batch: &[ScoreRequest]) -> Result<Vec<Scored>, ModelError> {
+        let items = batch.iter().map(|request| {
+            let (token_ids, from) = self.scored_tokens(request)?;
+            Ok((token_ids, Some(from)))
+        });
+        let items = items.collect::<Result<Vec<_>, ModelError>>()?;
+        self.read_all(items, |from, reply| Reading::Logprobs {
+            from: from.expect("given with every item"),
+            reply,
+        })
+    }
+}
+
+impl Embed for LocalModel {
+    /// Vectors of a decoder: pooled last rows, of length 1. Nothing is put before a text, whatever its kind.
+    fn embed(&self, texts: &[&str], _kind: EmbedKind) -> Result<Vec<Vec<f32>>, ModelError> {
+        let items = texts.iter().map(|text| {
+            let token_ids = self.encode(text)?;
+            self.inner.door.check_reading(&token_ids)?;
+            Ok((token_ids, None))
+        });
+        let items = items.collect::<Result<Vec<_>, ModelError>>()?;
+        let pooling = self.pooling;
+        self.read_all(items, |_, reply| Reading::Vector { pooling, reply })
+    }
+
+    fn dim(&self) -> usize {
+        self.inner.dim
+    }
+}
