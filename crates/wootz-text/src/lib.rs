@@ -10,6 +10,7 @@ mod embed;
 mod error;
 mod generate;
 mod message;
+mod reply;
 mod rerank;
 mod rollout;
 mod sampling;
@@ -25,6 +26,7 @@ pub use generate::{
     Sink, TokenEvent, TokenLogprob, Usage, collect,
 };
 pub use message::{Content, ContentPart, Message, Role, ToolCall, ToolSpec};
+pub use reply::{Reply, ReplyCall, ReplyDelta, ReplyFormat, ReplyParser, ToolFormat};
 pub use rerank::Rerank;
 pub use rollout::{Rollout, Sampled};
 pub use sampling::{
