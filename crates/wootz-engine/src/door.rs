@@ -26,7 +26,9 @@ impl Door {
     pub fn check(&self, token_ids: &[TokenId], sampling: &Sampling) -> Result<(), ModelError> {
         sampling.validate()?;
         self.check_tokens("prompt", token_ids)?;
-        self.check_room(token_ids.len(), self.options.max_context - 1)?;
+        if sampling.context_full == ContextFull::Error {
+            self.check_room(token_ids.len(), self.options.max_context - 1)?;
+        }
         if let Some((id, _)) = sampling.logit_bias.iter().find(|(id, _)| **id as usize >= self.vocab_size) {
             let message = format!("token {id} is not among the {} of the vocabulary", self.vocab_size);
             return Err(ModelError::invalid("sampling.logit_bias", message));
@@ -36,12 +38,9 @@ impl Door {
             let message = format!("{n_branches} sequences at a time, at most {max_sequences}");
             return Err(ModelError::invalid("sampling.n", message));
         }
-        let unsupported = |field: &str, what: &str| Err(ModelError::invalid(field, what));
         if sampling.constraint.is_some() {
-            return unsupported("sampling.constraint", "constraints are not supported yet");
-        }
-        if sampling.context_full != ContextFull::Error {
-            return unsupported("sampling.context_full", "only `error` is supported yet");
+            let message = "constraints are not supported yet";
+            return Err(ModelError::invalid("sampling.constraint", message));
         }
         Ok(())
     }

@@ -3,17 +3,22 @@
 //! Where:  driven by whoever holds it, by calling [`Engine::step`]; it has no thread of its own.
 //! Idea:   every request is a [`Driver`](crate::driver::Driver) with some branches (choices, beams, candidates), each
 //!         a sequence with pending tokens. A step takes what is pending, as much as fits, runs it at once, and hands
-//!         every driver its rows.
-//! Elsewhere: what happens with logits ([`sampler`](crate::sampler)), the states ([`Runner`]).
+//!         every driver its rows. When blocks run out, the last by precedence gives its own up and is computed again
+//!         later: its tokens are kept, and so is all that its driver knows.
+//! Source: Yu et al. 2022, Orca (iteration-level scheduling), OSDI '22, §3; Kwon et al. 2023, §4.5 (recomputation).
+//! Elsewhere: which tokens a step takes ([`scheduler`](crate::scheduler)), what happens with logits ([`sampler`](crate::sampler)), the states ([`Runner`]).
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use wootz_text::{Cancelled, GenerateEvent, ModelError, Sampling, Sink, TokenId, Tokenizer, Usage};
+use wootz_text::{
+    Cancelled, ContextFull, GenerateEvent, ModelError, Sampling, Sink, TokenId, Tokenizer, Usage,
+};
 
-use crate::driver::{Branch, Driver, Reading, Room};
+use crate::driver::{Branch, Desk, Driver, Reading, Room, Rows};
+use crate::job::{Job, truncate_left};
 use crate::runner::{Forward, Outputs, Runner, Work};
+use crate::scheduler::{Share, shares};
 use crate::{Candidates, Door, EngineCounts, Error, Result, SamplerVocab};
 
 /// What an engine allows.
@@ -66,20 +71,13 @@ pub struct Engine {
     tokenizer: Option<Arc<Tokenizer>>,
     vocab: SamplerVocab,
     options: EngineOptions,
-    waiting: VecDeque<Job>,
+    /// Without states, in order of precedence.
+    waiting: Vec<Job>,
+    /// In order of precedence.
     running: Vec<Job>,
     candidates: Candidates,
     n_submitted: u64,
     counts: EngineCounts,
-}
-
-/// A request on its way.
-struct Job {
-    driver: Driver,
-    branches: Vec<Branch>,
-    sink: Sink,
-    schedule: Schedule,
-    prompt_tokens: usize,
 }
 
 impl Engine {
@@ -100,7 +98,7 @@ impl Engine {
             tokenizer,
             vocab,
             options,
-            waiting: VecDeque::new(),
+            waiting: Vec::new(),
             running: Vec::new(),
             candidates: Candidates::default(),
             n_submitted: 0,
@@ -120,12 +118,12 @@ impl Engine {
 
     /// What there is now, and what was done so far.
     pub fn counts(&self) -> EngineCounts {
-        let (n_blocks, n_free_blocks) = self.runner.n_blocks();
         EngineCounts {
             n_waiting: self.waiting.len(),
             n_running: self.running.len(),
-            n_blocks,
-            n_free_blocks,
+            n_blocks: self.runner.n_blocks(),
+            n_free_blocks: self.runner.n_free_blocks(),
+            n_cached_blocks: self.runner.n_idle_blocks(),
             ..self.counts
         }
     }
@@ -140,15 +138,23 @@ impl Engine {
     /// # Errors
     /// What can be said without computing: invalid settings, an empty or too long prompt, unknown tokens.
     pub fn submit(&mut self, request: Request) -> Result<(), ModelError> {
-        let Request { token_ids, sampling, sink, schedule } = request;
+        let Request { mut token_ids, sampling, sink, schedule } = request;
         self.door().check(&token_ids, &sampling)?;
-        let prompt_tokens = token_ids.len();
-        let left = self.options.max_context - prompt_tokens;
+        let max_context = self.options.max_context;
+        let bos = self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.special().bos);
+        let n_head = usize::from(bos.is_some() && bos == token_ids.first().copied());
+        let mut usage = Usage { prompt_tokens: token_ids.len(), ..Usage::default() };
+        if sampling.context_full != ContextFull::Error {
+            let n_new = sampling.max_tokens.unwrap_or(max_context / 4).min(max_context / 2).max(1);
+            usage.dropped_tokens = truncate_left(&mut token_ids, n_head, n_new, max_context);
+        }
+        let left = max_context - token_ids.len();
+        let most = if sampling.context_full == ContextFull::Shift { usize::MAX } else { left };
         let room = Room {
-            max_tokens: sampling.max_tokens.unwrap_or(left).min(left),
+            max_tokens: sampling.max_tokens.unwrap_or(left).min(most),
             seed: sampling.seed.unwrap_or(self.n_submitted),
         };
-        let d_model = self.runner.network().config.d_hidden();
+        let d_model = self.network().config.d_hidden();
         let driver = match Driver::new(&sampling, &self.vocab, &token_ids, room, d_model) {
             Ok(driver) => driver,
             Err(error) => {
@@ -157,8 +163,11 @@ impl Engine {
                 return Ok(());
             }
         };
-        let branches = vec![Branch::new(token_ids, prompt_tokens + room.max_tokens)];
-        self.take_on(Job { driver, branches, sink, schedule, prompt_tokens });
+        let planned_len = token_ids.len().saturating_add(room.max_tokens).min(max_context);
+        let branches = vec![Branch::new(token_ids, planned_len)];
+        let context_full = sampling.context_full;
+        let arrival = self.n_submitted;
+        self.take_on(Job { driver, branches, sink, schedule, arrival, context_full, n_head, usage });
         Ok(())
     }
 
@@ -175,15 +184,16 @@ impl Engine {
             let message = format!("expected tokens before and from index {from} of {}", token_ids.len());
             return Err(ModelError::invalid("continuation", message));
         }
-        let prompt_tokens = token_ids.len();
+        let usage = Usage { prompt_tokens: token_ids.len(), ..Usage::default() };
         let (driver, branch) = Driver::reading(token_ids, reading);
-        let sink = Box::new(|_| {});
-        self.take_on(Job { driver, branches: vec![branch], sink, schedule, prompt_tokens });
+        let (branches, sink) = (vec![branch], Box::new(|_| {}));
+        let (arrival, context_full, n_head) = (self.n_submitted, ContextFull::Error, 0);
+        self.take_on(Job { driver, branches, sink, schedule, arrival, context_full, n_head, usage });
         Ok(())
     }
 
     fn take_on(&mut self, job: Job) {
-        self.waiting.push_back(job);
+        insert(&mut self.waiting, job);
         self.n_submitted += 1;
     }
 
@@ -213,27 +223,20 @@ impl Engine {
     /// Only what no request is to blame for; a request's own failure is its last event.
     pub fn step(&mut self) -> Result<()> {
         self.end_where(Job::is_cancelled, ModelError::Cancelled);
+        for job in &mut self.running {
+            job.shift(self.options.max_context, &mut self.runner);
+        }
         self.admit();
-        let mut share = self.share();
-        let forward = loop {
-            if share.is_empty() {
-                return Ok(());
-            }
-            match self.run(&share) {
-                Ok(forward) => break forward,
-                Err(Error::NoBlock) => {
-                    // The youngest request gives way.
-                    let last = self.running.len() - 1;
-                    self.end(last, Err(ModelError::failed(Error::NoBlock)));
-                    share.retain(|part| part.job != last);
-                }
-                Err(error) => return Err(error),
-            }
-        };
+        self.begin()?;
+        let shares = self.make_room();
+        if shares.is_empty() {
+            return Ok(());
+        }
+        let forward = self.run(&shares)?;
         self.counts.n_steps += 1;
-        self.counts.last_tokens = share.iter().map(|share| share.n_tokens).sum();
-        self.counts.last_sequences = share.len();
-        self.hand_out(&share, &forward);
+        self.counts.last_tokens = shares.iter().map(|share| share.n_tokens).sum();
+        self.counts.last_sequences = shares.len();
+        self.hand_out(&shares, &forward);
         Ok(())
     }
 
@@ -246,47 +249,92 @@ impl Engine {
         for job in std::mem::take(&mut self.waiting) {
             match ends(&job) {
                 true => job.finish(Err(error.clone())),
-                false => self.waiting.push_back(job),
+                false => self.waiting.push(job),
             }
         }
     }
 
-    /// Moves waiting requests to the running ones while there is room for their sequences.
+    /// Moves waiting requests to the running ones while there is room for their sequences and tokens. One of higher
+    /// priority takes the place of one of lower priority.
     fn admit(&mut self) {
-        let mut n_sequences: usize = self.running.iter().map(|job| job.driver.n_branches()).sum();
-        while let Some(job) = self.waiting.front() {
-            n_sequences += job.driver.n_branches();
-            if n_sequences > self.options.max_sequences {
+        while let Some(job) = self.waiting.first() {
+            let n_sequences: usize = self.running.iter().map(|job| job.driver.n_branches()).sum();
+            let n_promised: usize = self.running.iter().map(Job::n_missing_blocks).sum();
+            let n_available = self.runner.n_free_blocks() + self.runner.n_idle_blocks();
+            let has_room = n_sequences + job.driver.n_branches() <= self.options.max_sequences
+                && job.n_blocks() + n_promised <= n_available;
+            if has_room || self.running.is_empty() {
+                let job = self.waiting.remove(0);
+                insert(&mut self.running, job);
+            } else if self.running.last().is_some_and(|last| last.schedule.priority < job.schedule.priority) {
+                self.preempt(self.running.len() - 1);
+            } else {
                 return;
             }
-            self.running.extend(self.waiting.pop_front());
         }
     }
 
-    /// Which pending tokens the next batch takes: single ones first, then prompts in order of arrival.
-    fn share(&self) -> Vec<Share> {
-        let all = || {
-            let branches = |(job, running): (usize, &Job)| {
-                (0..running.branches.len()).map(move |branch| (job, branch)).collect::<Vec<_>>()
-            };
-            self.running.iter().enumerate().flat_map(branches)
-        };
-        let pending = |job: usize, branch: usize| self.running[job].branches[branch].pending.len();
-        let mut shares: Vec<Share> = all()
-            .filter(|&(job, branch)| pending(job, branch) == 1)
-            .map(|(job, branch)| Share { job, branch, n_tokens: 1 })
-            .collect();
-        let mut left = self.options.max_batch_tokens.saturating_sub(shares.len());
-        for (job, branch) in all().filter(|&(job, branch)| pending(job, branch) > 1) {
-            let limit = self.running[job].driver.max_chunk().min(left);
-            let n_tokens = pending(job, branch).min(limit);
-            if n_tokens > 0 {
-                shares.push(Share { job, branch, n_tokens });
-                left -= n_tokens;
+    /// Takes a running request's states away. It waits again, and goes on where it was.
+    fn preempt(&mut self, job: usize) {
+        let mut job = self.running.remove(job);
+        self.counts.n_preemptions += u64::from(job.holds_blocks());
+        job.release(&mut self.runner);
+        insert(&mut self.waiting, job);
+    }
+
+    /// Gives every branch without states a place for them, and what others have computed already.
+    fn begin(&mut self) -> Result<()> {
+        for job in &mut self.running {
+            for at in 0..job.branches.len() {
+                if job.branches[at].n_pending() <= 1 && job.branches[at].track.is_some() {
+                    continue;
+                }
+                let mut track = match job.branches[at].track.take() {
+                    Some(track) => track,
+                    None => match closest(&job.branches, at) {
+                        Some((other, n_alike)) => self.runner.start_like(other, n_alike)?,
+                        None => self.runner.start(job.branches[at].planned_len)?,
+                    },
+                };
+                let branch = &mut job.branches[at];
+                let most = job.driver.max_skip().max(branch.n_seen).min(branch.token_ids.len() - 1);
+                let n_adopted = self.runner.adopt(&mut track, &branch.token_ids, most);
+                let n_unseen = track.len().saturating_sub(branch.n_seen);
+                if n_adopted > 0 && n_unseen > 0 {
+                    job.driver.skip(n_unseen);
+                    branch.n_seen = track.len();
+                    job.usage.cached_tokens += n_unseen;
+                }
+                branch.track = Some(track);
+                // Others of its branches begin when this one has computed what they share.
+                if branch.n_pending() > 1 {
+                    break;
+                }
             }
         }
-        shares.sort_by_key(|share| (share.job, share.branch));
-        shares
+        Ok(())
+    }
+
+    /// What the next batch takes, after requests at the end have given up their blocks for those before them.
+    fn make_room(&mut self) -> Vec<Share> {
+        loop {
+            let shares = shares(&self.running, self.options.max_batch_tokens, self.runner.keeps_prefixes());
+            let n_needed: usize = shares.iter().map(|share| self.n_needed(share)).sum::<usize>()
+                + self.running.iter().map(n_forks).sum::<usize>();
+            if n_needed <= self.runner.n_free_blocks() + self.runner.n_idle_blocks() {
+                return shares;
+            }
+            match self.running.len() - 1 {
+                // It is alone and still does not fit.
+                0 => self.end(0, Err(ModelError::failed(Error::NoBlock))),
+                last => self.preempt(last),
+            }
+        }
+    }
+
+    fn n_needed(&self, share: &Share) -> usize {
+        let track = &self.running[share.job].branches[share.branch].track;
+        track.as_ref().map_or(0, |track| track.n_missing_blocks(share.n_tokens))
     }
 
     fn run(&mut self, shares: &[Share]) -> Result<Forward> {
@@ -297,15 +345,12 @@ impl Engine {
                 let Some(share) = shares.next_if(|share| (share.job, share.branch) == (index, at)) else {
                     continue;
                 };
-                if branch.track.is_none() {
-                    branch.track = Some(self.runner.start(branch.planned_len)?);
-                }
-                let Branch { track: Some(track), pending, .. } = branch else {
-                    unreachable!("a track was just started")
+                let outputs = Outputs::Tail(n_outputs(&job.driver, branch, share.n_tokens));
+                let Branch { track: Some(track), token_ids, .. } = branch else {
+                    unreachable!("every branch with a share has begun")
                 };
-                let is_last = share.n_tokens == pending.len();
-                let outputs = Outputs::Tail(job.driver.n_outputs(share.n_tokens, is_last));
-                work.push(Work { track, token_ids: &pending[..share.n_tokens], outputs });
+                let start = track.len();
+                work.push(Work { track, token_ids: &token_ids[start..start + share.n_tokens], outputs });
             }
         }
         self.runner.forward(&mut work, None)
@@ -320,22 +365,27 @@ impl Engine {
         for group in shares.chunk_by(|a, b| a.job == b.job) {
             let job = &mut self.running[group[0].job];
             let first = row;
-            let mut complete = true;
             let mut tokens = Vec::new();
             for share in group {
-                let pending = &mut job.branches[share.branch].pending;
-                let is_last = share.n_tokens == pending.len();
-                complete &= is_last;
-                row += job.driver.n_outputs(share.n_tokens, is_last);
-                tokens.extend(pending.drain(..share.n_tokens));
+                let branch = &mut job.branches[share.branch];
+                let n_run = branch.n_run();
+                // As it was before the step.
+                row += n_outputs_at(&job.driver, branch, n_run - share.n_tokens, share.n_tokens);
+                tokens.extend_from_slice(&branch.token_ids[branch.n_seen.min(n_run)..n_run]);
+                branch.n_seen = branch.n_seen.max(n_run);
+                let track = branch.track.as_mut().expect("it was run");
+                self.runner.publish(track, &branch.token_ids);
             }
-            let rows = crate::driver::Rows {
+            if tokens.is_empty() {
+                continue;
+            }
+            let rows = Rows {
                 tokens: &tokens,
-                complete,
+                complete: job.branches.iter().all(|branch| branch.n_pending() == 0),
                 logits: &forward.logits[first * v..row * v],
                 hidden: &forward.hidden[first * c..row * c],
             };
-            let mut desk = crate::driver::Desk {
+            let mut desk = Desk {
                 runner: &mut self.runner,
                 tokenizer: self.tokenizer.as_deref(),
                 vocab: &self.vocab,
@@ -356,41 +406,47 @@ impl Engine {
     /// Frees what a request holds and sends its last event.
     fn end(&mut self, job: usize, outcome: Result<usize, ModelError>) {
         let mut job = self.running.remove(job);
-        for track in job.branches.drain(..).filter_map(|branch| branch.track) {
-            self.runner.finish(track);
-        }
+        job.release(&mut self.runner);
         if let Ok(completion_tokens) = outcome {
-            self.counts.prompt_tokens += job.prompt_tokens as u64;
+            self.counts.prompt_tokens += job.usage.prompt_tokens as u64;
+            self.counts.cached_tokens += job.usage.cached_tokens as u64;
             self.counts.completion_tokens += completion_tokens as u64;
         }
         job.finish(outcome);
     }
 }
 
-impl Job {
-    fn is_cancelled(&self) -> bool {
-        self.schedule.cancelled.as_ref().is_some_and(Cancelled::get)
-    }
+/// Puts a job where its precedence says.
+fn insert(jobs: &mut Vec<Job>, job: Job) {
+    let at = jobs.partition_point(|other| other.precedence() < job.precedence());
+    jobs.insert(at, job);
+}
 
-    /// Sends the last event.
-    fn finish(mut self, outcome: Result<usize, ModelError>) {
-        if let Driver::Read(driver) = self.driver {
-            return driver.finish(outcome.map(|_| ()));
-        }
-        (self.sink)(match outcome {
-            Ok(completion_tokens) => GenerateEvent::Usage(Usage {
-                prompt_tokens: self.prompt_tokens,
-                cached_tokens: 0,
-                completion_tokens,
-            }),
-            Err(error) => GenerateEvent::Error(error),
-        });
+/// The branch with states that has most tokens in common with branch `at`, and how many.
+fn closest(branches: &[Branch], at: usize) -> Option<(&crate::Track, usize)> {
+    let tokens = &branches[at].token_ids;
+    let n_alike = |other: &Branch| tokens.iter().zip(&other.token_ids).take_while(|(a, b)| a == b).count();
+    let others = branches.iter().enumerate().filter(|(i, _)| *i != at);
+    let with_states = others.filter_map(|(_, other)| Some((other.track.as_ref()?, n_alike(other))));
+    let most = tokens.len() - 1;
+    with_states.map(|(track, n)| (track, n.min(most))).max_by_key(|(track, n)| track.len().min(*n))
+}
+
+/// Blocks that a driver may take in the next step for new branches.
+fn n_forks(job: &Job) -> usize {
+    match job.branches.iter().all(|branch| branch.n_pending() > 0) {
+        true => job.driver.n_forks(job.branches.len()),
+        false => 0,
     }
 }
 
-/// Tokens of one branch that go into the next batch.
-struct Share {
-    job: usize,
-    branch: usize,
-    n_tokens: usize,
+/// Of a branch's next `n_tokens` tokens, how many of the last ones its driver wants to see.
+fn n_outputs(driver: &Driver, branch: &Branch, n_tokens: usize) -> usize {
+    n_outputs_at(driver, branch, branch.n_run(), n_tokens)
+}
+
+fn n_outputs_at(driver: &Driver, branch: &Branch, start: usize, n_tokens: usize) -> usize {
+    let end = start + n_tokens;
+    let n_unseen = end.saturating_sub(branch.n_seen.max(start));
+    driver.n_outputs(n_unseen, end == branch.token_ids.len())
 }

@@ -13,10 +13,13 @@ mod engine;
 mod error;
 mod histogram;
 mod host;
+mod job;
 mod load;
 mod local_model;
+mod prefix_tree;
 mod runner;
 mod sampler;
+mod scheduler;
 
 pub use counts::EngineCounts;
 pub use door::Door;

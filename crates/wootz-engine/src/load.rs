@@ -21,11 +21,20 @@ pub struct LoadOptions {
     pub max_batch_tokens: usize,
     /// What keys and values are stored as; f32 for f32 models, else f16.
     pub kv_type: Option<TensorType>,
+    /// Whether states of finished sequences are kept for others with the same beginning, as long as there is room.
+    pub keeps_prefixes: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { max_context: None, n_sequences: 8, n_positions: None, max_batch_tokens: 512, kv_type: None }
+        Self {
+            max_context: None,
+            n_sequences: 8,
+            n_positions: None,
+            max_batch_tokens: 512,
+            kv_type: None,
+            keeps_prefixes: true,
+        }
     }
 }
 
@@ -51,7 +60,10 @@ pub fn load(model: &Model, device: &dyn Device, options: &LoadOptions) -> Result
     });
     let weights = model.load(device)?;
     let runner_options = RunnerOptions { n_positions, n_slots: options.n_sequences, kv_type };
-    let runner = Runner::new(model.network.clone(), device, &weights, runner_options)?;
+    let mut runner = Runner::new(model.network.clone(), device, &weights, runner_options)?;
+    if options.keeps_prefixes {
+        runner = runner.keep_prefixes();
+    }
     let engine_options = EngineOptions {
         max_context,
         max_batch_tokens: options.max_batch_tokens,

@@ -8,13 +8,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use wootz_graph::{
-    Batch, Device, Executor, Graph, Plan, PlanOptions, Rows, Sequence, StateCapacity, StateKind, StateSpec,
-    Taps, Weights,
+    Batch, Device, Executor, Graph, Plan, PlanOptions, RopeScale, Rows, Sequence, StateCapacity, StateKind,
+    StateSpec, Taps, Weights,
 };
 use wootz_kernels::TensorType;
-use wootz_model::Network;
+use wootz_model::config::{Mixer, Position};
+use wootz_model::{Config, Network};
+use wootz_text::TokenId;
 
 use crate::block_pool::BlockPool;
+use crate::prefix_tree::{Place, PrefixTree};
 use crate::{Error, Result};
 
 /// Positions a block.
@@ -37,6 +40,7 @@ pub struct Runner {
     executor: Box<dyn Executor>,
     plans: HashMap<Rows, Plan>,
     blocks: BlockPool,
+    prefixes: Option<PrefixTree>,
     free_slots: Vec<usize>,
     is_recurrent: bool,
     states: Vec<StateSpec>,
@@ -52,6 +56,9 @@ pub struct Track {
     len: usize,
     /// Positions that it is expected to reach.
     planned_len: usize,
+    /// Blocks at the beginning that the tree of prefixes holds too, and where the next one belongs.
+    n_published: usize,
+    place: Place,
 }
 
 impl Track {
@@ -63,6 +70,11 @@ impl Track {
     /// Whether nothing was run yet.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Blocks that it needs for `n_tokens` more.
+    pub(crate) fn n_missing_blocks(&self, n_tokens: usize) -> usize {
+        (self.len + n_tokens).div_ceil(BLOCK_LEN).saturating_sub(self.blocks.len())
     }
 }
 
@@ -118,6 +130,7 @@ impl Runner {
             network,
             plans: HashMap::new(),
             blocks: BlockPool::new(capacity.n_blocks),
+            prefixes: None,
             free_slots: (0..options.n_slots).rev().collect(),
             is_recurrent: states.iter().any(|state| matches!(state.kind, StateKind::Recurrent { .. })),
             states,
@@ -135,20 +148,44 @@ impl Runner {
         self.capacity.bytes(&self.states)
     }
 
-    /// All blocks, and those of them that are free.
-    pub fn n_blocks(&self) -> (usize, usize) {
-        (self.capacity.n_blocks, self.blocks.n_free())
+    /// Blocks of finished sequences are kept for others with the same beginning, until room is needed.
+    ///
+    /// Without effect on a model with recurrences: their state at a block's border is gone.
+    pub fn keep_prefixes(mut self) -> Self {
+        self.prefixes = (!self.is_recurrent).then(PrefixTree::default);
+        self
     }
 
-    /// Forgets all sequences, whose tracks must not be used any more.
+    /// Whether blocks are kept for others.
+    pub fn keeps_prefixes(&self) -> bool {
+        self.prefixes.is_some()
+    }
+
+    /// All blocks.
+    pub fn n_blocks(&self) -> usize {
+        self.capacity.n_blocks
+    }
+
+    /// Blocks that nobody holds.
+    pub fn n_free_blocks(&self) -> usize {
+        self.blocks.n_free()
+    }
+
+    /// Blocks that are only kept for later.
+    pub fn n_idle_blocks(&self) -> usize {
+        self.blocks.n_idle()
+    }
+
+    /// Forgets all sequences, whose tracks must not be used any more, and all that was kept.
     pub(crate) fn forget_all(&mut self) {
         self.blocks = BlockPool::new(self.capacity.n_blocks);
+        self.prefixes = self.prefixes.as_ref().map(|_| PrefixTree::default());
         self.free_slots = (0..self.capacity.n_slots).rev().collect();
     }
 
-    /// Positions that are still free.
+    /// Positions that new tokens can have.
     pub fn n_free_positions(&self) -> usize {
-        self.blocks.n_free() * BLOCK_LEN
+        (self.blocks.n_free() + self.blocks.n_idle()) * BLOCK_LEN
     }
 
     /// A new, empty sequence that is expected to reach `planned_len` positions.
@@ -157,7 +194,84 @@ impl Runner {
         if self.is_recurrent {
             self.executor.set_slot(slot, &[]);
         }
-        Ok(Track { blocks: Vec::new(), slot, len: 0, planned_len })
+        let alike = rotates_alike_up_to(&self.network.config);
+        let space = if planned_len <= alike { 0 } else { planned_len as u64 };
+        let place = Place::Root(space);
+        Ok(Track { blocks: Vec::new(), slot, len: 0, planned_len, n_published: 0, place })
+    }
+
+    /// A sequence that begins as `other` does for `n_positions`, with those full blocks of them that `other` has.
+    pub(crate) fn start_like(&mut self, other: &Track, n_positions: usize) -> Result<Track> {
+        let mut track = self.start(other.planned_len)?;
+        if !self.is_recurrent {
+            let n_blocks = n_positions.min(other.len) / BLOCK_LEN;
+            track.blocks.extend_from_slice(&other.blocks[..n_blocks]);
+            track.blocks.iter().for_each(|&block| self.blocks.share(block));
+            track.len = n_blocks * BLOCK_LEN;
+        }
+        Ok(track)
+    }
+
+    /// Lengthens a sequence that ends with a full block by blocks that others have published, up to `most` positions.
+    /// The number of tokens that need not be run.
+    pub(crate) fn adopt(&mut self, track: &mut Track, token_ids: &[TokenId], most: usize) -> usize {
+        let Some(tree) = &mut self.prefixes else { return 0 };
+        let before = track.len;
+        if track.n_published * BLOCK_LEN != before || track.blocks.len() != track.n_published {
+            return 0;
+        }
+        while track.len + BLOCK_LEN <= most {
+            let tokens = &token_ids[track.len..track.len + BLOCK_LEN];
+            let Some(node) = tree.find(track.place, tokens) else { break };
+            self.blocks.share(tree.block(node));
+            track.blocks.push(tree.block(node));
+            track.place = Place::Behind(node);
+            track.n_published += 1;
+            track.len += BLOCK_LEN;
+        }
+        track.len - before
+    }
+
+    /// Hands a sequence's full blocks to the tree, for others with the same tokens.
+    pub(crate) fn publish(&mut self, track: &mut Track, token_ids: &[TokenId]) {
+        let Some(tree) = &mut self.prefixes else { return };
+        while (track.n_published + 1) * BLOCK_LEN <= track.len {
+            let start = track.n_published * BLOCK_LEN;
+            let tokens = &token_ids[start..start + BLOCK_LEN];
+            let block = &mut track.blocks[track.n_published];
+            let node = match tree.find(track.place, tokens) {
+                // Somebody was faster. The numbers are the same, bit by bit; one copy is enough.
+                Some(node) => {
+                    let kept = tree.block(node);
+                    if kept != *block {
+                        self.blocks.share(kept);
+                        self.blocks.give_back(std::mem::replace(block, kept));
+                    }
+                    node
+                }
+                None => {
+                    self.blocks.keep(*block);
+                    tree.insert(track.place, tokens, *block)
+                }
+            };
+            track.place = Place::Behind(node);
+            track.n_published += 1;
+        }
+    }
+
+    /// Where the block that a sequence is filling would be published: equal places and tokens make equal blocks.
+    pub(crate) fn next_place(track: &Track) -> Place {
+        track.place
+    }
+
+    fn take_block(&mut self) -> Result<u32> {
+        if self.blocks.n_free() == 0
+            && let Some(tree) = &mut self.prefixes
+            && let Some(block) = tree.evict(|block| self.blocks.is_idle(block))
+        {
+            self.blocks.drop_idle(block);
+        }
+        self.blocks.take().ok_or(Error::NoBlock)
     }
 
     /// A second sequence with the same past. Full blocks are shared, the last one is copied.
@@ -168,7 +282,13 @@ impl Runner {
                 self.blocks.share(block);
                 fork.blocks.push(block);
             } else {
-                let copy = self.blocks.take().ok_or(Error::NoBlock)?;
+                let copy = match self.take_block() {
+                    Ok(copy) => copy,
+                    Err(error) => {
+                        self.finish(fork);
+                        return Err(error);
+                    }
+                };
                 fork.blocks.push(copy);
                 self.executor.copy_block(block, copy);
             }
@@ -178,6 +298,7 @@ impl Runner {
             self.executor.set_slot(fork.slot, &numbers);
         }
         fork.len = track.len;
+        (fork.n_published, fork.place) = (track.n_published, track.place);
         Ok(fork)
     }
 
@@ -215,22 +336,37 @@ impl Runner {
 
     /// Makes room for the new tokens.
     fn reserve(&mut self, work: &mut [Work]) -> Result<()> {
-        let missing = |item: &Work| {
-            (item.track.len + item.token_ids.len())
-                .div_ceil(BLOCK_LEN)
-                .saturating_sub(item.track.blocks.len())
-        };
-        if work.iter().map(missing).sum::<usize>() > self.blocks.n_free() {
+        let missing = |item: &Work| item.track.n_missing_blocks(item.token_ids.len());
+        let available = self.blocks.n_free() + self.blocks.n_idle();
+        if work.iter().map(missing).sum::<usize>() > available {
             return Err(Error::NoBlock);
         }
         for item in work {
             for _ in 0..missing(item) {
-                let block = self.blocks.take().expect("counted before");
+                let block = self.take_block()?;
                 item.track.blocks.push(block);
             }
         }
         Ok(())
     }
+}
+
+/// Sequences that are planned up to this length rotate alike, whatever their length.
+fn rotates_alike_up_to(config: &Config) -> usize {
+    let table = |mixer: &Mixer| match mixer {
+        Mixer::Attention(attention) => match &attention.position {
+            Position::Rope(table, _) => Some(table.clone()),
+            _ => None,
+        },
+        Mixer::Latent(latent) => Some(latent.rope.clone()),
+        Mixer::Mamba(_) | Mixer::Mamba2(_) => None,
+    };
+    let tables = config.layers.iter().filter_map(|layer| table(&layer.mixer));
+    let beyond = tables.filter_map(|table| match table.scale {
+        RopeScale::Fixed => None,
+        RopeScale::Long { beyond, .. } | RopeScale::Dynamic { beyond, .. } => Some(beyond),
+    });
+    beyond.min().unwrap_or(usize::MAX)
 }
 
 /// The states that a model's graph declares.

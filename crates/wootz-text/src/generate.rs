@@ -180,6 +180,8 @@ pub struct Usage {
     pub cached_tokens: usize,
     /// New tokens of all choices, without end tokens.
     pub completion_tokens: usize,
+    /// Tokens that were left out or forgotten because the context was full, as [`Sampling::context_full`] asked.
+    pub dropped_tokens: usize,
 }
 
 /// Keeps a generation alive: dropping it cancels.
@@ -338,7 +340,7 @@ mod tests {
     fn collect_sorts_tokens_by_choice() {
         let token = |choice, id, text| GenerateEvent::Token(TokenEvent::new(choice, id, text));
         let finished = |choice| GenerateEvent::Finished { choice, reason: FinishReason::Stop };
-        let usage = Usage { prompt_tokens: 1, cached_tokens: 0, completion_tokens: 3 };
+        let usage = Usage { prompt_tokens: 1, completion_tokens: 3, ..Usage::default() };
         let events = vec![
             token(0, 1, "a"),
             token(1, 2, "x"),

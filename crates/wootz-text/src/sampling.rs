@@ -174,6 +174,11 @@ impl Sampling {
             check("mirostat.tau", "a finite number above 0", mirostat.tau, is_positive(mirostat.tau))?;
             check("mirostat.eta", "a finite number above 0", mirostat.eta, is_positive(mirostat.eta))?;
         }
+        if self.context_full == ContextFull::Shift {
+            let field = "context_full";
+            check(field, "`max_tokens` beside `shift`", "none", self.max_tokens.is_some())?;
+            check(field, "token by token", "a search beside `shift`", self.search == Search::Sample)?;
+        }
         if let Some(constraint) = &self.constraint {
             constraint.validate(self)?;
         }
@@ -265,7 +270,8 @@ pub enum ContextFull {
     /// A prompt that leaves no room is refused; an answer that reaches the end finishes with `length`.
     #[default]
     Error,
-    /// The prompt loses tokens at its beginning, a start token kept, until `max_tokens` (or a quarter of the context) fit behind it.
+    /// The prompt loses tokens at its beginning, a start token kept, until `max_tokens` (without them a quarter of the
+    /// context, and never more than half of it) fit behind it.
     TruncateLeft,
     /// As `TruncateLeft`; and when an answer reaches the end, the older half of what was said is forgotten and it goes on.
     Shift,
@@ -600,6 +606,7 @@ mod tests {
         check("constraint", |s| s.constraint = Some(Constraint::Choice(Vec::new())));
         check("constraint", |s| s.constraint = Some(Constraint::JsonSchema(Value::Null)));
         check("constraint", |s| (s.ignore_eos, s.constraint) = (true, Some(Constraint::Regex("a".into()))));
+        check("context_full", |s| s.context_full = ContextFull::Shift);
         check("search.penalty_alpha", |s| {
             s.search = Search::Contrastive(Contrastive { penalty_alpha: 2.0, top_k: 4 })
         });

@@ -62,13 +62,12 @@ impl BeamDriver {
             let left = uses.get_mut(&continuation.parent).expect("counted above");
             *left -= 1;
             let parent = &mut parents[continuation.parent];
-            branches.push(if *left == 0 {
-                let mut branch = parent.take().expect("taken by the last user only");
-                branch.pending = vec![continuation.token];
-                branch
-            } else {
-                parent.as_ref().expect("taken by the last user only").fork(desk, continuation.token)?
-            });
+            let mut branch = match *left == 0 {
+                true => parent.take().expect("taken by the last user only"),
+                false => parent.as_ref().expect("taken by the last user only").fork(desk)?,
+            };
+            branch.token_ids.push(continuation.token);
+            branches.push(branch);
         }
         parents.into_iter().flatten().for_each(|parent| desk.finish(parent));
         if search.is_done() {

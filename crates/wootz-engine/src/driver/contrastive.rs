@@ -80,10 +80,11 @@ impl ContrastiveDriver {
         }
         self.candidates = self.search.candidates(&self.logits, None, desk.candidates)?;
         for &(id, _) in &self.candidates[1..] {
-            let fork = branches[0].fork(desk, id)?;
+            let mut fork = branches[0].fork(desk)?;
+            fork.token_ids.push(id);
             branches.push(fork);
         }
-        branches[0].pending = vec![self.candidates[0].0];
+        branches[0].token_ids.push(self.candidates[0].0);
         Ok(None)
     }
 

@@ -57,7 +57,7 @@ impl DrawDriver {
         if self.n_started == 0 {
             self.n_started = self.choices.len();
             for _ in 1..self.n_started {
-                let fork = branches[0].fork(desk, 0)?;
+                let fork = branches[0].fork(desk)?;
                 branches.push(fork);
             }
         }
@@ -67,7 +67,7 @@ impl DrawDriver {
             let logits = if shared { rows.logits } else { &rows.logits[row * v..][..v] };
             match self.choices[at].draw(logits, self.ignore_eos, desk)? {
                 Some(token) => {
-                    branches[at].pending = vec![token];
+                    branches[at].token_ids.push(token);
                     at += 1;
                 }
                 None => {

@@ -23,27 +23,35 @@ pub use read::{Reading, Reply, VectorPooling};
 /// A sequence of a request.
 #[derive(Debug)]
 pub(crate) struct Branch {
-    /// Its states; none before its first step.
+    /// Its states; none before its first step, and none after it gave them to another.
     pub track: Option<Track>,
-    /// Tokens that were not run yet.
-    pub pending: Vec<TokenId>,
+    /// All its tokens; those behind the track's length wait to be run.
+    pub token_ids: Vec<TokenId>,
+    /// Tokens at the beginning that its driver has seen or need not see: if they are run again, nobody looks.
+    pub n_seen: usize,
     /// Positions that it is expected to reach.
     pub planned_len: usize,
 }
 
 impl Branch {
-    pub(crate) fn new(pending: Vec<TokenId>, planned_len: usize) -> Self {
-        Self { track: None, pending, planned_len }
+    pub(crate) fn new(token_ids: Vec<TokenId>, planned_len: usize) -> Self {
+        Self { track: None, token_ids, n_seen: 0, planned_len }
     }
 
-    fn track(&self) -> &Track {
-        self.track.as_ref().expect("it has been run")
+    /// Tokens that were run.
+    pub(crate) fn n_run(&self) -> usize {
+        self.track.as_ref().map_or(0, Track::len)
     }
 
-    /// A second branch with the same past that goes on with `token`.
-    fn fork(&self, desk: &mut Desk, token: TokenId) -> Result<Branch> {
-        let track = Some(desk.runner.fork(self.track())?);
-        Ok(Branch { track, pending: vec![token], planned_len: self.planned_len })
+    /// Tokens that wait to be run.
+    pub(crate) fn n_pending(&self) -> usize {
+        self.token_ids.len() - self.n_run()
+    }
+
+    /// A second branch with the same past.
+    fn fork(&self, desk: &mut Desk) -> Result<Branch> {
+        let track = Some(desk.runner.fork(self.track.as_ref().expect("it has been run"))?);
+        Ok(Branch { track, token_ids: self.token_ids.clone(), ..*self })
     }
 }
 
@@ -58,9 +66,9 @@ pub(crate) struct Room {
 
 /// What a step gave a request.
 pub(crate) struct Rows<'a> {
-    /// The tokens that were run, of all its branches.
+    /// The tokens that were run for the first time, of all its branches.
     pub tokens: &'a [TokenId],
-    /// Whether no branch has pending tokens left.
+    /// Whether no branch has tokens left that wait.
     pub complete: bool,
     /// (rows, V): of the tokens that it wanted to see ([`Driver::n_outputs`]).
     pub logits: &'a [f32],
@@ -145,6 +153,27 @@ impl Driver {
             Driver::Read(driver) => driver.max_chunk(),
             Driver::Draw(_) | Driver::Beam(_) => usize::MAX,
         }
+    }
+
+    /// How many of a prompt's first tokens it can do without.
+    pub(crate) fn max_skip(&self) -> usize {
+        match self {
+            Driver::Contrastive(_) => 0,
+            Driver::Read(driver) => driver.max_skip(),
+            Driver::Draw(_) | Driver::Beam(_) => usize::MAX,
+        }
+    }
+
+    /// The next `n_tokens` tokens are not shown to it: their states were there already.
+    pub(crate) fn skip(&mut self, n_tokens: usize) {
+        if let Driver::Read(driver) = self {
+            driver.skip(n_tokens);
+        }
+    }
+
+    /// The most sequences that it makes of its branches in one step.
+    pub(crate) fn n_forks(&self, n_branches: usize) -> usize {
+        self.n_branches().saturating_sub(n_branches)
     }
 
     /// Takes the rows of a step. `Some(n)` when all choices are finished, with `n` new tokens together.

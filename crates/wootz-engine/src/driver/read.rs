@@ -77,12 +77,13 @@ impl ReadDriver {
         Self { token_ids, reading: Some(reading), first, n_done: 0, logprobs, is_greedy: true, sum }
     }
 
-    /// Tokens that must be run: after the last one, nobody asks what comes next.
-    pub(super) fn to_run(&self) -> &[TokenId] {
-        match self.reading {
-            Some(Reading::Logprobs { .. }) => &self.token_ids[..self.token_ids.len() - 1],
-            _ => &self.token_ids,
-        }
+    /// Tokens before the first row of interest.
+    pub(super) fn max_skip(&self) -> usize {
+        self.first
+    }
+
+    pub(super) fn skip(&mut self, n_tokens: usize) {
+        self.n_done += n_tokens;
     }
 
     /// Of the next `n_tokens` tokens, how many of the last ones are looked at.
@@ -139,8 +140,12 @@ impl ReadDriver {
         }
     }
 
-    /// The only branch that it has.
+    /// The only branch that it has. After the last scored token, nobody asks what comes next: it is not run.
     pub(super) fn branch(&self) -> Branch {
-        Branch::new(self.to_run().to_vec(), self.token_ids.len())
+        let n_run = match self.reading {
+            Some(Reading::Logprobs { .. }) => self.token_ids.len() - 1,
+            _ => self.token_ids.len(),
+        };
+        Branch::new(self.token_ids[..n_run].to_vec(), self.token_ids.len())
     }
 }

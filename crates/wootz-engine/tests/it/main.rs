@@ -1,14 +1,15 @@
 //! The engine over a tiny random Llama: what a request gets does not depend on how it was run.
 
 mod host;
+mod scheduling;
 
 use std::sync::{Arc, Mutex};
 
-use wootz_engine::{Engine, EngineOptions, Request, Runner, RunnerOptions, Schedule};
+use wootz_engine::{BLOCK_LEN, Engine, EngineOptions, Request, Runner, RunnerOptions, Schedule};
 use wootz_graph::{Cpu, Device, HostTensor, ParamSpec};
 use wootz_kernels::{TensorType, cast};
 use wootz_model::{Hf, Network, config_from_hf};
-use wootz_text::{Beam, Contrastive, FinishReason, GenerateEvent, ModelError, Sampling, Search};
+use wootz_text::{Beam, Contrastive, FinishReason, GenerateEvent, ModelError, Sampling, Search, Usage};
 
 /// Numbers that look random and are the same everywhere.
 fn noise(seed: u64) -> impl Iterator<Item = f32> {
@@ -35,24 +36,70 @@ fn tensor(spec: &ParamSpec) -> wootz_graph::Result<HostTensor<'static>> {
 }
 
 fn engine(chunk: usize, n_threads: usize, kv_type: TensorType) -> Engine {
-    let network = network();
-    let device = Cpu::new(n_threads);
-    let weights = device.load(&network.params, &tensor).unwrap();
-    let options = RunnerOptions { n_positions: 16 * 256, n_slots: 16, kv_type };
-    let runner = Runner::new(network, &device as &dyn Device, &weights, options).unwrap();
-    let options = EngineOptions { max_context: 256, max_batch_tokens: chunk, max_sequences: 16 };
-    Engine::new(runner, None, &[2], options)
+    Setup { chunk, n_threads, kv_type, ..Setup::default() }.engine()
+}
+
+/// What may differ between two runs that must give the same tokens.
+#[derive(Clone, Copy, Debug)]
+struct Setup {
+    chunk: usize,
+    n_threads: usize,
+    kv_type: TensorType,
+    n_blocks: usize,
+    max_sequences: usize,
+    max_context: usize,
+    keeps_prefixes: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            chunk: 512,
+            n_threads: 1,
+            kv_type: TensorType::F32,
+            n_blocks: 64,
+            max_sequences: 16,
+            max_context: 256,
+            keeps_prefixes: false,
+        }
+    }
+}
+
+impl Setup {
+    fn engine(self) -> Engine {
+        let network = network();
+        let device = Cpu::new(self.n_threads);
+        let weights = device.load(&network.params, &tensor).unwrap();
+        let options = RunnerOptions {
+            n_positions: self.n_blocks * BLOCK_LEN,
+            n_slots: self.max_sequences,
+            kv_type: self.kv_type,
+        };
+        let mut runner = Runner::new(network, &device as &dyn Device, &weights, options).unwrap();
+        if self.keeps_prefixes {
+            runner = runner.keep_prefixes();
+        }
+        let options = EngineOptions {
+            max_context: self.max_context,
+            max_batch_tokens: self.chunk,
+            max_sequences: self.max_sequences,
+        };
+        Engine::new(runner, None, &[2], options)
+    }
 }
 
 type Events = Arc<Mutex<Vec<GenerateEvent>>>;
 
 fn submit(engine: &mut Engine, prompt: &[u32], sampling: Sampling) -> Events {
+    submit_at(engine, prompt, sampling, 0)
+}
+
+fn submit_at(engine: &mut Engine, prompt: &[u32], sampling: Sampling, priority: i32) -> Events {
     let events = Events::default();
     let writer = events.clone();
     let sink = Box::new(move |event| writer.lock().unwrap().push(event));
-    engine
-        .submit(Request { token_ids: prompt.to_vec(), sampling, sink, schedule: Schedule::default() })
-        .unwrap();
+    let schedule = Schedule { priority, ..Schedule::default() };
+    engine.submit(Request { token_ids: prompt.to_vec(), sampling, sink, schedule }).unwrap();
     events
 }
 
@@ -66,6 +113,13 @@ fn tokens(events: &Events) -> Vec<Vec<u32>> {
         }
     }
     choices
+}
+
+fn usage(events: &Events) -> Usage {
+    match events.lock().unwrap().last() {
+        Some(GenerateEvent::Usage(usage)) => *usage,
+        other => panic!("expected the usage at the end, got {other:?}"),
+    }
 }
 
 fn run(engine: &mut Engine) {
