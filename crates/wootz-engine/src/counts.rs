@@ -27,6 +27,10 @@ pub struct EngineCounts {
     pub cached_tokens: u64,
     /// New tokens of finished requests.
     pub completion_tokens: u64,
+    /// Tokens of finished requests that were guessed.
+    pub guessed_tokens: u64,
+    /// Those of them that were right.
+    pub right_tokens: u64,
     /// How often a sequence gave its blocks to another and was computed again.
     pub n_preemptions: u64,
 }

@@ -38,10 +38,6 @@ impl Door {
             let message = format!("{n_branches} sequences at a time, at most {max_sequences}");
             return Err(ModelError::invalid("sampling.n", message));
         }
-        if sampling.constraint.is_some() {
-            let message = "constraints are not supported yet";
-            return Err(ModelError::invalid("sampling.constraint", message));
-        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use wootz_grammar::{Grammar, Grammars};
 use wootz_text::{
     Cancelled, ContextFull, GenerateEvent, ModelError, Sampling, Sink, TokenId, Tokenizer, Usage,
 };
@@ -18,7 +19,7 @@ use wootz_text::{
 use crate::driver::{Branch, Desk, Driver, Reading, Room, Rows};
 use crate::job::{Job, truncate_left};
 use crate::runner::{Forward, Outputs, Runner, Work};
-use crate::scheduler::{Share, shares};
+use crate::scheduler::{Limits, Share, shares};
 use crate::{Candidates, Door, EngineCounts, Error, Result, SamplerVocab};
 
 /// What an engine allows.
@@ -78,7 +79,13 @@ pub struct Engine {
     candidates: Candidates,
     n_submitted: u64,
     counts: EngineCounts,
+    grammars: Arc<Grammars>,
+    /// The longest guess; 0 if guessing is off.
+    max_guess: usize,
 }
+
+/// Rows up to which a step takes about as long as with one: the weights are read once for all.
+const MAX_CHEAP_ROWS: usize = 16;
 
 impl Engine {
     /// An engine over a runner. Without a tokenizer texts are empty and stop strings never match.
@@ -92,6 +99,7 @@ impl Engine {
             Arc::new(move |id, out: &mut Vec<u8>| out.extend(tokenizer.token_bytes(id).unwrap_or_default()))
         });
         let size = runner.network().config.vocab_size;
+        let grammars = Arc::new(Grammars::new(tokenizer.clone(), size, end_tokens));
         let vocab = SamplerVocab { size, end_tokens: end_tokens.into(), token_bytes: bytes };
         Self {
             runner,
@@ -103,7 +111,27 @@ impl Engine {
             candidates: Candidates::default(),
             n_submitted: 0,
             counts: EngineCounts::default(),
+            grammars,
+            max_guess: 0,
         }
+    }
+
+    /// Guesses what comes next from what was said, and runs the guess along where that costs little. Tokens stay the same.
+    ///
+    /// Without effect on a model with recurrences, whose states cannot be taken back.
+    pub fn with_guessing(mut self) -> Self {
+        self.max_guess = if self.runner.can_truncate() { MAX_CHEAP_ROWS - 1 } else { 0 };
+        self
+    }
+
+    /// Compiles constraints for this engine, on any thread.
+    pub fn grammars(&self) -> Arc<Grammars> {
+        self.grammars.clone()
+    }
+
+    /// The tokenizer, where there is one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_deref()
     }
 
     /// The model.
@@ -138,6 +166,16 @@ impl Engine {
     /// # Errors
     /// What can be said without computing: invalid settings, an empty or too long prompt, unknown tokens.
     pub fn submit(&mut self, request: Request) -> Result<(), ModelError> {
+        let grammar = compile(&self.grammars, &request.sampling)?;
+        self.submit_compiled(request, grammar)
+    }
+
+    /// As [`submit`](Self::submit), with the request's constraint compiled already.
+    pub(crate) fn submit_compiled(
+        &mut self,
+        request: Request,
+        grammar: Option<Grammar>,
+    ) -> Result<(), ModelError> {
         let Request { mut token_ids, sampling, sink, schedule } = request;
         self.door().check(&token_ids, &sampling)?;
         let max_context = self.options.max_context;
@@ -155,7 +193,7 @@ impl Engine {
             seed: sampling.seed.unwrap_or(self.n_submitted),
         };
         let d_model = self.network().config.d_hidden();
-        let driver = match Driver::new(&sampling, &self.vocab, &token_ids, room, d_model) {
+        let driver = match Driver::new(&sampling, &self.vocab, &token_ids, room, d_model, grammar.as_ref()) {
             Ok(driver) => driver,
             Err(error) => {
                 let mut sink = sink;
@@ -232,11 +270,11 @@ impl Engine {
         if shares.is_empty() {
             return Ok(());
         }
-        let forward = self.run(&shares)?;
+        let (forward, ran) = self.run(&shares)?;
         self.counts.n_steps += 1;
-        self.counts.last_tokens = shares.iter().map(|share| share.n_tokens).sum();
+        self.counts.last_tokens = shares.iter().map(|share| share.n_tokens + share.n_guess).sum();
         self.counts.last_sequences = shares.len();
-        self.hand_out(&shares, &forward);
+        self.hand_out(&ran, &forward);
         Ok(())
     }
 
@@ -317,14 +355,21 @@ impl Engine {
 
     /// What the next batch takes, after requests at the end have given up their blocks for those before them.
     fn make_room(&mut self) -> Vec<Share> {
+        let mut limits = Limits {
+            max_tokens: self.options.max_batch_tokens,
+            shares_blocks: self.runner.keeps_prefixes(),
+            max_cheap_rows: if self.max_guess > 0 { MAX_CHEAP_ROWS } else { 0 },
+        };
         loop {
-            let shares = shares(&self.running, self.options.max_batch_tokens, self.runner.keeps_prefixes());
+            let shares = shares(&self.running, limits);
             let n_needed: usize = shares.iter().map(|share| self.n_needed(share)).sum::<usize>()
                 + self.running.iter().map(n_forks).sum::<usize>();
             if n_needed <= self.runner.n_free_blocks() + self.runner.n_idle_blocks() {
                 return shares;
             }
             match self.running.len() - 1 {
+                // Nobody gives way to a guess.
+                _ if shares.iter().any(|share| share.n_guess > 0) => limits.max_cheap_rows = 0,
                 // It is alone and still does not fit.
                 0 => self.end(0, Err(ModelError::failed(Error::NoBlock))),
                 last => self.preempt(last),
@@ -334,45 +379,67 @@ impl Engine {
 
     fn n_needed(&self, share: &Share) -> usize {
         let track = &self.running[share.job].branches[share.branch].track;
-        track.as_ref().map_or(0, |track| track.n_missing_blocks(share.n_tokens))
+        track.as_ref().map_or(0, |track| track.n_missing_blocks(share.n_tokens + share.n_guess))
     }
 
-    fn run(&mut self, shares: &[Share]) -> Result<Forward> {
-        let mut work = Vec::with_capacity(shares.len());
-        let mut shares = shares.iter().peekable();
+    /// Runs the model over the shares; masks are computed meanwhile.
+    fn run(&mut self, shares: &[Share]) -> Result<(Forward, Vec<Ran>)> {
+        let mut ran = Vec::with_capacity(shares.len());
+        for share in shares {
+            let job = &mut self.running[share.job];
+            let branch = &mut job.branches[share.branch];
+            branch.guess.truncate(share.n_guess);
+            let (start, end) = (branch.n_run(), branch.n_run() + share.n_tokens);
+            let n_new = end.saturating_sub(branch.n_seen.max(start));
+            let is_last = end == branch.token_ids.len();
+            let n_outputs = job.driver.n_outputs(n_new, is_last) + share.n_guess;
+            let token_ids = [&branch.token_ids[start..end], &branch.guess].concat();
+            ran.push(Ran { job: share.job, branch: share.branch, n_new, is_last, n_outputs, token_ids });
+        }
+        let mut work = Vec::with_capacity(ran.len());
+        let mut guides = Vec::new();
+        let mut next = ran.iter().peekable();
         for (index, job) in self.running.iter_mut().enumerate() {
+            let mut has_last = false;
             for (at, branch) in job.branches.iter_mut().enumerate() {
-                let Some(share) = shares.next_if(|share| (share.job, share.branch) == (index, at)) else {
-                    continue;
-                };
-                let outputs = Outputs::Tail(n_outputs(&job.driver, branch, share.n_tokens));
-                let Branch { track: Some(track), token_ids, .. } = branch else {
-                    unreachable!("every branch with a share has begun")
-                };
-                let start = track.len();
-                work.push(Work { track, token_ids: &token_ids[start..start + share.n_tokens], outputs });
+                let Some(ran) = next.next_if(|ran| (ran.job, ran.branch) == (index, at)) else { continue };
+                has_last |= ran.is_last;
+                let track = branch.track.as_mut().expect("every branch with a share has begun");
+                let outputs = Outputs::Tail(ran.n_outputs);
+                work.push(Work { track, token_ids: &ran.token_ids, outputs });
+            }
+            if has_last {
+                guides.extend(job.driver.guides());
             }
         }
-        self.runner.forward(&mut work, None)
+        let runner = &mut self.runner;
+        let forward = match guides.is_empty() {
+            true => runner.forward(&mut work, None),
+            false => beside(move || compute_masks(guides), || runner.forward(&mut work, None)),
+        };
+        drop(work);
+        Ok((forward?, ran))
     }
 
     /// Gives every driver the rows of its branches.
-    fn hand_out(&mut self, shares: &[Share], forward: &Forward) {
+    fn hand_out(&mut self, ran: &[Ran], forward: &Forward) {
         let config = &self.runner.network().config;
         let (v, c) = (config.vocab_size, config.d_hidden());
         let mut row = 0;
         let mut ended = Vec::new();
-        for group in shares.chunk_by(|a, b| a.job == b.job) {
+        for group in ran.chunk_by(|a, b| a.job == b.job) {
             let job = &mut self.running[group[0].job];
             let first = row;
-            let mut tokens = Vec::new();
-            for share in group {
-                let branch = &mut job.branches[share.branch];
-                let n_run = branch.n_run();
-                // As it was before the step.
-                row += n_outputs_at(&job.driver, branch, n_run - share.n_tokens, share.n_tokens);
-                tokens.extend_from_slice(&branch.token_ids[branch.n_seen.min(n_run)..n_run]);
-                branch.n_seen = branch.n_seen.max(n_run);
+            let (mut tokens, mut ready) = (Vec::new(), Vec::new());
+            for ran in group {
+                let branch = &mut job.branches[ran.branch];
+                row += ran.n_outputs;
+                let end = branch.n_run() - branch.guess.len();
+                tokens.extend_from_slice(&branch.token_ids[end - ran.n_new..end]);
+                branch.n_seen = branch.n_seen.max(end);
+                if ran.is_last {
+                    ready.push((ran.branch, ran.n_outputs));
+                }
                 let track = branch.track.as_mut().expect("it was run");
                 self.runner.publish(track, &branch.token_ids);
             }
@@ -382,6 +449,7 @@ impl Engine {
             let rows = Rows {
                 tokens: &tokens,
                 complete: job.branches.iter().all(|branch| branch.n_pending() == 0),
+                ready: &ready,
                 logits: &forward.logits[first * v..row * v],
                 hidden: &forward.hidden[first * c..row * c],
             };
@@ -391,6 +459,8 @@ impl Engine {
                 vocab: &self.vocab,
                 candidates: &mut self.candidates,
                 sink: &mut job.sink,
+                usage: &mut job.usage,
+                max_guess: self.max_guess,
             };
             match job.driver.advance(&mut job.branches, rows, &mut desk) {
                 Ok(None) => {}
@@ -411,6 +481,8 @@ impl Engine {
             self.counts.prompt_tokens += job.usage.prompt_tokens as u64;
             self.counts.cached_tokens += job.usage.cached_tokens as u64;
             self.counts.completion_tokens += completion_tokens as u64;
+            self.counts.guessed_tokens += job.usage.guessed_tokens as u64;
+            self.counts.right_tokens += job.usage.right_tokens as u64;
         }
         job.finish(outcome);
     }
@@ -440,13 +512,41 @@ fn n_forks(job: &Job) -> usize {
     }
 }
 
-/// Of a branch's next `n_tokens` tokens, how many of the last ones its driver wants to see.
-fn n_outputs(driver: &Driver, branch: &Branch, n_tokens: usize) -> usize {
-    n_outputs_at(driver, branch, branch.n_run(), n_tokens)
+/// What one branch brought to a step.
+struct Ran {
+    job: usize,
+    branch: usize,
+    /// Tokens that its driver sees for the first time.
+    n_new: usize,
+    /// Whether its last token was among them.
+    is_last: bool,
+    /// Rows of the output.
+    n_outputs: usize,
+    /// The tokens, and those of the guess.
+    token_ids: Vec<TokenId>,
 }
 
-fn n_outputs_at(driver: &Driver, branch: &Branch, start: usize, n_tokens: usize) -> usize {
-    let end = start + n_tokens;
-    let n_unseen = end.saturating_sub(branch.n_seen.max(start));
-    driver.n_outputs(n_unseen, end == branch.token_ids.len())
+/// The request's constraint, ready to use.
+pub(crate) fn compile(grammars: &Grammars, sampling: &Sampling) -> Result<Option<Grammar>, ModelError> {
+    let Some(constraint) = &sampling.constraint else { return Ok(None) };
+    sampling.validate()?;
+    let grammar = grammars.compile(constraint);
+    grammar.map(Some).map_err(|error| ModelError::invalid("sampling.constraint", error.to_string()))
+}
+
+/// Has every guide compute its mask, which it keeps. What goes wrong is said again where the mask is used.
+fn compute_masks(guides: Vec<&mut wootz_grammar::Guide>) {
+    for guide in guides {
+        let _ = guide.mask();
+    }
+}
+
+/// Runs both at the same time, where there are threads; without them `side` is left out.
+fn beside<T>(side: impl FnOnce() + Send, main: impl FnOnce() -> T) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("masks".to_owned()).spawn_scoped(scope, side);
+        let result = main();
+        drop(thread); // the scope waits for it
+        result
+    })
 }

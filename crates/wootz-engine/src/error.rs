@@ -24,6 +24,9 @@ pub enum Error {
         /// Positions of one.
         max_context: usize,
     },
+    /// A constraint cannot be followed any further.
+    #[error(transparent)]
+    Grammar(wootz_grammar::GrammarError),
     /// No token can be chosen.
     #[error(transparent)]
     Sample(#[from] SampleError),

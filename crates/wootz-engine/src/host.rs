@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use wootz_grammar::Grammar;
 use wootz_model::Words;
 use wootz_text::{Cancelled, GenerateEvent, ModelError};
 
 use crate::histogram::Histogram;
-use crate::local_model::LocalModel;
+use crate::local_model::{Facts, LocalModel};
 use crate::{Engine, EngineCounts, ReadRequest, Request};
 
 /// The compute thread. Dropping it cancels what runs and waits for the step that is under way.
@@ -69,7 +70,7 @@ pub(crate) enum Command {
         board: Arc<Board>,
     },
     Close(ModelId),
-    Generate(ModelId, Box<Request>),
+    Generate(ModelId, Box<Request>, Option<Grammar>),
     Read(ModelId, ReadRequest),
     /// A piece of work of its own, such as an encoder's batch.
     Call(Box<dyn FnOnce() + Send>),
@@ -95,9 +96,15 @@ impl Host {
     pub fn add(&self, name: &str, engine: Engine, words: Words, max_queued: usize) -> LocalModel {
         let stats = Mutex::new(ModelStats { counts: engine.counts(), ..ModelStats::default() });
         let board = Arc::new(Board { under_way: AtomicUsize::new(0), waiting: AtomicUsize::new(0), stats });
-        let door = engine.door();
-        let dim = engine.network().config.d_hidden();
-        let model = LocalModel::new(name, self.commands.clone(), board.clone(), words, door, dim, max_queued);
+        let facts = Facts {
+            name: name.to_owned(),
+            words,
+            door: engine.door(),
+            grammars: engine.grammars(),
+            dim: engine.network().config.d_hidden(),
+            max_queued,
+        };
+        let model = LocalModel::new(self.commands.clone(), board.clone(), facts);
         // A thread that has ended answers every request with an error of its own.
         let _ = self.commands.send(Command::Open { engine: Box::new(engine), board });
         model
@@ -190,8 +197,8 @@ impl Turns {
                     model.engine.abort(&ModelError::Cancelled);
                 }
             }
-            Command::Generate(id, request) => match self.model(id) {
-                Some(model) => model.take_on(|engine| engine.submit(*request)),
+            Command::Generate(id, request, grammar) => match self.model(id) {
+                Some(model) => model.take_on(|engine| engine.submit_compiled(*request, grammar)),
                 None => refuse(*request, ModelError::Cancelled),
             },
             Command::Read(id, request) => match self.model(id) {

@@ -61,6 +61,7 @@ impl Job {
     /// Gives all its states back; what they held is computed again later.
     pub(crate) fn release(&mut self, runner: &mut Runner) {
         for branch in &mut self.branches {
+            branch.guess.clear();
             if let Some(track) = branch.track.take() {
                 runner.finish(track);
             }
@@ -77,6 +78,7 @@ impl Job {
             branch.token_ids.drain(self.n_head..self.n_head + n_dropped.max(1));
             self.usage.dropped_tokens += n_dropped.max(1);
             branch.n_seen = branch.token_ids.len() - 1;
+            branch.guess.clear();
             if let Some(track) = branch.track.take() {
                 runner.finish(track);
             }

@@ -23,6 +23,8 @@ pub struct LoadOptions {
     pub kv_type: Option<TensorType>,
     /// Whether states of finished sequences are kept for others with the same beginning, as long as there is room.
     pub keeps_prefixes: bool,
+    /// Whether what comes next is guessed from what was said, and run along.
+    pub guesses: bool,
 }
 
 impl Default for LoadOptions {
@@ -34,6 +36,7 @@ impl Default for LoadOptions {
             max_batch_tokens: 512,
             kv_type: None,
             keeps_prefixes: true,
+            guesses: true,
         }
     }
 }
@@ -70,5 +73,6 @@ pub fn load(model: &Model, device: &dyn Device, options: &LoadOptions) -> Result
         max_sequences: options.n_sequences,
     };
     let engine = Engine::new(runner, words.tokenizer.clone(), &words.end_tokens, engine_options);
+    let engine = if options.guesses { engine.with_guessing() } else { engine };
     Ok((engine, words))
 }

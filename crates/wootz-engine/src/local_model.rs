@@ -9,12 +9,14 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 
+use wootz_grammar::Grammars;
 use wootz_model::Words;
 use wootz_text::{
     ChatInput, Embed, EmbedKind, Generate, GenerateRequest, Handle, ModelError, Prompt, Score, ScoreRequest,
     Scored, Sink, TokenId, Tokenizer,
 };
 
+use crate::engine::compile;
 use crate::host::{Board, Command, ModelId, ModelStats, guarded};
 use crate::{Door, ReadRequest, Reading, Reply, Request, Schedule, VectorPooling};
 
@@ -26,13 +28,19 @@ pub struct LocalModel {
 }
 
 struct Inner {
-    name: String,
     commands: mpsc::Sender<Command>,
     board: Arc<Board>,
-    words: Words,
-    door: Door,
-    dim: usize,
-    max_queued: usize,
+    facts: Facts,
+}
+
+/// What stays the same as long as a model is loaded.
+pub(crate) struct Facts {
+    pub name: String,
+    pub words: Words,
+    pub door: Door,
+    pub grammars: Arc<Grammars>,
+    pub dim: usize,
+    pub max_queued: usize,
 }
 
 impl Drop for Inner {
@@ -50,7 +58,7 @@ impl Inner {
     fn queue(&self) -> Result<(), ModelError> {
         self.board.under_way.fetch_add(1, Ordering::AcqRel);
         let queued = self.board.n_queued() - 1;
-        if queued >= self.max_queued {
+        if queued >= self.facts.max_queued {
             self.board.under_way.fetch_sub(1, Ordering::AcqRel);
             return Err(ModelError::Busy { queued });
         }
@@ -63,17 +71,8 @@ impl Inner {
 }
 
 impl LocalModel {
-    pub(crate) fn new(
-        name: &str,
-        commands: mpsc::Sender<Command>,
-        board: Arc<Board>,
-        words: Words,
-        door: Door,
-        dim: usize,
-        max_queued: usize,
-    ) -> Self {
-        let inner = Inner { name: name.to_owned(), commands, board, words, door, dim, max_queued };
-        Self { inner: Arc::new(inner), pooling: VectorPooling::default() }
+    pub(crate) fn new(commands: mpsc::Sender<Command>, board: Arc<Board>, facts: Facts) -> Self {
+        Self { inner: Arc::new(Inner { commands, board, facts }), pooling: VectorPooling::default() }
     }
 
     /// The same model with another way to make vectors of texts.
@@ -83,22 +82,22 @@ impl LocalModel {
 
     /// The model's name.
     pub fn name(&self) -> &str {
-        &self.inner.name
+        &self.inner.facts.name
     }
 
     /// Tokenizer, template and end tokens.
     pub fn words(&self) -> &Words {
-        &self.inner.words
+        &self.inner.facts.words
     }
 
     /// Positions of one sequence, prompt and answer.
     pub fn max_context(&self) -> usize {
-        self.inner.door.options.max_context
+        self.inner.facts.door.options.max_context
     }
 
     /// Tokens of the vocabulary; a tokenizer may know fewer.
     pub fn vocab_size(&self) -> usize {
-        self.inner.door.vocab_size
+        self.inner.facts.door.vocab_size
     }
 
     /// Numbers for metrics, as of the last step.
@@ -150,7 +149,7 @@ impl LocalModel {
     }
 
     fn unsupported(&self, what: &str) -> ModelError {
-        ModelError::Unsupported { model: self.inner.name.clone(), what: what.to_owned() }
+        ModelError::Unsupported { model: self.inner.facts.name.clone(), what: what.to_owned() }
     }
 
     /// Tokens of prompt and continuation, and the index of the first one that is scored.
@@ -176,7 +175,7 @@ impl LocalModel {
         if from == token_ids.len() {
             return Err(ModelError::invalid("continuation", "expected at least one token, got none"));
         }
-        self.inner.door.check_reading(&token_ids)?;
+        self.inner.facts.door.check_reading(&token_ids)?;
         Ok((token_ids, from))
     }
 
@@ -200,7 +199,7 @@ impl LocalModel {
         };
         let schedule = Schedule { cancelled: Some(cancelled), ..Schedule::default() };
         // Others find room in the queue beside a long batch.
-        let most = self.inner.max_queued.div_ceil(2);
+        let most = self.inner.facts.max_queued.div_ceil(2);
         for (index, (token_ids, from)) in items.into_iter().enumerate() {
             loop {
                 let queued = match n_under_way < most {
@@ -239,7 +238,8 @@ impl Generate for LocalModel {
         let GenerateRequest { prompt, sampling, priority, deadline } = request;
         sampling.validate()?;
         let token_ids = self.tokenize(prompt)?;
-        self.inner.door.check(&token_ids, &sampling)?;
+        self.inner.facts.door.check(&token_ids, &sampling)?;
+        let grammar = compile(&self.inner.facts.grammars, &sampling)?;
         self.inner.queue()?;
         let (handle, cancelled) = Handle::new();
         let schedule = Schedule { priority, deadline, cancelled: Some(cancelled.clone()) };
@@ -251,7 +251,7 @@ impl Generate for LocalModel {
             sink(event);
         });
         let request = Request { token_ids, sampling, sink, schedule };
-        self.inner.send(Command::Generate(self.inner.id(), Box::new(request)))?;
+        self.inner.send(Command::Generate(self.inner.id(), Box::new(request), grammar))?;
         Ok(handle)
     }
 }
@@ -275,7 +275,7 @@ impl Embed for LocalModel {
     fn embed(&self, texts: &[&str], _kind: EmbedKind) -> Result<Vec<Vec<f32>>, ModelError> {
         let items = texts.iter().map(|text| {
             let token_ids = self.encode(text)?;
-            self.inner.door.check_reading(&token_ids)?;
+            self.inner.facts.door.check_reading(&token_ids)?;
             Ok((token_ids, None))
         });
         let items = items.collect::<Result<Vec<_>, ModelError>>()?;
@@ -284,6 +284,6 @@ impl Embed for LocalModel {
     }
 
     fn dim(&self) -> usize {
-        self.inner.dim
+        self.inner.facts.dim
     }
 }

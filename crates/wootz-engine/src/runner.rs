@@ -235,7 +235,7 @@ impl Runner {
     /// Hands a sequence's full blocks to the tree, for others with the same tokens.
     pub(crate) fn publish(&mut self, track: &mut Track, token_ids: &[TokenId]) {
         let Some(tree) = &mut self.prefixes else { return };
-        while (track.n_published + 1) * BLOCK_LEN <= track.len {
+        while (track.n_published + 1) * BLOCK_LEN <= track.len.min(token_ids.len()) {
             let start = track.n_published * BLOCK_LEN;
             let tokens = &token_ids[start..start + BLOCK_LEN];
             let block = &mut track.blocks[track.n_published];
@@ -257,6 +257,26 @@ impl Runner {
             track.place = Place::Behind(node);
             track.n_published += 1;
         }
+    }
+
+    /// Whether a sequence can be taken back to fewer positions.
+    pub(crate) fn can_truncate(&self) -> bool {
+        !self.is_recurrent
+    }
+
+    /// Takes a sequence back to `len` positions, if it has more; what it has published it keeps.
+    pub(crate) fn truncate(&mut self, track: &mut Track, len: usize) {
+        if len >= track.len {
+            return;
+        }
+        assert!(
+            self.can_truncate() && len >= track.n_published * BLOCK_LEN,
+            "{len} positions were published"
+        );
+        for block in track.blocks.drain(len.div_ceil(BLOCK_LEN)..) {
+            self.blocks.give_back(block);
+        }
+        track.len = len;
     }
 
     /// Where the block that a sequence is filling would be published: equal places and tokens make equal blocks.

@@ -17,30 +17,73 @@ pub(crate) struct Share {
     pub job: usize,
     pub branch: usize,
     pub n_tokens: usize,
+    /// Tokens of the branch's guess behind them.
+    pub n_guess: usize,
 }
 
-/// Shares of a batch of `max_tokens`, by job and branch. `jobs` stand in order of precedence.
-pub(crate) fn shares(jobs: &[Job], max_tokens: usize, shares_blocks: bool) -> Vec<Share> {
-    let mut shares = Vec::new();
-    let mut prompts = Vec::new();
+/// As many waiting tokens still count as an answer's: forced tokens are run at once.
+const MAX_ANSWER_TOKENS: usize = 32;
+
+/// What the batch may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub max_tokens: usize,
+    /// Whether equal blocks are shared.
+    pub shares_blocks: bool,
+    /// Rows up to which a step takes about as long as with one, so that guesses are for nothing.
+    pub max_cheap_rows: usize,
+}
+
+/// Shares of a batch, by job and branch. `jobs` stand in order of precedence.
+pub(crate) fn shares(jobs: &[Job], limits: Limits) -> Vec<Share> {
+    let (mut shares, mut prompts) = (Vec::new(), Vec::new());
     let mut filled = HashSet::new();
+    let mut left = limits.max_tokens;
     for (index, job) in jobs.iter().enumerate() {
+        let share = |branch, n_tokens| Share { job: index, branch, n_tokens, n_guess: 0 };
         let n_branches = job.branches.len();
-        // One after the other, so that later branches find what earlier ones have computed; their last tokens run together.
-        if let Some(branch) = job.branches.iter().position(|branch| branch.n_pending() > 1) {
-            let n_tokens = job.branches[branch].n_pending() - usize::from(n_branches > 1);
-            let n_tokens = n_tokens.min(job.driver.max_chunk());
-            if !shares_blocks || next_block(job, branch).is_none_or(|block| filled.insert(block)) {
-                prompts.push(Share { job: index, branch, n_tokens });
+        let behind = job.branches.iter().position(|branch| branch.n_pending() > 1);
+        let ready: Vec<Share> = match behind {
+            // One after the other, so that later branches find what earlier ones have computed; their last tokens run
+            // together.
+            Some(branch) if job.driver.is_lockstep() => {
+                vec![share(branch, job.branches[branch].n_pending() - usize::from(n_branches > 1))]
             }
-        } else {
-            shares.extend((0..n_branches).map(|branch| Share { job: index, branch, n_tokens: 1 }));
+            _ => {
+                let with_states = (0..n_branches).filter(|&branch| job.branches[branch].track.is_some());
+                with_states.map(|branch| share(branch, job.branches[branch].n_pending())).collect()
+            }
+        };
+        for ready in ready {
+            let is_answer =
+                ready.n_tokens <= MAX_ANSWER_TOKENS.min(left) && job.driver.max_chunk() == usize::MAX;
+            if ready.n_tokens == 1 || is_answer {
+                left = left.saturating_sub(ready.n_tokens);
+                shares.push(ready);
+            } else if !limits.shares_blocks
+                || next_block(job, ready.branch).is_none_or(|block| filled.insert(block))
+            {
+                let n_tokens = ready.n_tokens.min(job.driver.max_chunk());
+                prompts.push(Share { n_tokens, ..ready });
+            }
         }
     }
-    let left = max_tokens.saturating_sub(shares.len());
+    add_guesses(jobs, &mut shares, limits.max_cheap_rows);
     shares.extend(divide(prompts, left));
     shares.sort_by_key(|share| (share.job, share.branch));
     shares
+}
+
+/// Lets guesses come along while the batch stays small.
+fn add_guesses(jobs: &[Job], shares: &mut [Share], max_rows: usize) {
+    let n_rows: usize = shares.iter().map(|share| share.n_tokens).sum();
+    let mut left = max_rows.saturating_sub(n_rows);
+    for share in shares {
+        let branch = &jobs[share.job].branches[share.branch];
+        let is_whole = share.n_tokens == branch.n_pending();
+        share.n_guess = if is_whole { branch.guess.len().min(left) } else { 0 };
+        left -= share.n_guess;
+    }
 }
 
 /// The block that a branch is filling, if it has the tokens to do so.
@@ -79,7 +122,8 @@ mod tests {
     fn half_goes_by_precedence_and_the_rest_to_the_shortest() {
         let check = |wanted: &[usize], left: usize, expected: &[usize]| {
             let wanted = wanted.iter().enumerate();
-            let wanted = wanted.map(|(job, &n_tokens)| Share { job, branch: 0, n_tokens }).collect();
+            let wanted =
+                wanted.map(|(job, &n_tokens)| Share { job, branch: 0, n_tokens, n_guess: 0 }).collect();
             let given = divide(wanted, left);
             let mut all = vec![0; expected.len()];
             given.iter().for_each(|share| all[share.job] = share.n_tokens);

@@ -182,6 +182,10 @@ pub struct Usage {
     pub completion_tokens: usize,
     /// Tokens that were left out or forgotten because the context was full, as [`Sampling::context_full`] asked.
     pub dropped_tokens: usize,
+    /// Tokens that were guessed and run along with others.
+    pub guessed_tokens: usize,
+    /// Those of them that turned out right.
+    pub right_tokens: usize,
 }
 
 /// Keeps a generation alive: dropping it cancels.

@@ -1,26 +1,43 @@
 //! Token by token: each of `n` choices draws from its own distribution.
 //!
 //! Where:  the driver of ordinary requests.
-//! Idea:   the prompt is run once; its states are forked for the second choice and those after it.
+//! Idea:   the prompt is run once; its states are forked for the second choice and those after it. A guess at what
+//!         comes next may be run along: its rows are drawn from one after the other, and the first draw that differs
+//!         from the guess ends it. What is said is what would have been said without.
+//! Source: Leviathan et al. 2023, speculative decoding, arXiv:2211.17192; with draws that depend on their position alone,
+//!         accepting exactly the equal ones keeps every token, not only the distribution.
 
+use wootz_grammar::{Grammar, Guide};
 use wootz_text::{FinishReason, Sampling, TokenId};
 
 use super::emitter::{Chosen, Emitter};
+use super::lookup::Lookup;
 use super::{Branch, Desk, Room, Rows};
-use crate::{Result, SampleError, Sampler, SamplerVocab};
+use crate::{Error, Result, SampleError, Sampler, SamplerVocab, TokenMask};
 
 /// Draws tokens for `n` choices.
 pub(crate) struct DrawDriver {
     /// One for each branch, in the same order.
     choices: Vec<Choice>,
-    n_started: usize,
+    has_started: bool,
     completion_tokens: usize,
-    ignore_eos: bool,
 }
 
 struct Choice {
     sampler: Sampler,
     emitter: Emitter,
+    guide: Option<Guide>,
+    lookup: Lookup,
+    ignore_eos: bool,
+    /// Whether forced tokens may be taken without their logits.
+    jumps: bool,
+}
+
+/// Whether a choice goes on.
+#[derive(PartialEq)]
+enum Way {
+    On,
+    Ended,
 }
 
 impl DrawDriver {
@@ -29,22 +46,35 @@ impl DrawDriver {
         vocab: &SamplerVocab,
         prompt: &[TokenId],
         room: Room,
+        grammar: Option<&Grammar>,
     ) -> Result<Self, SampleError> {
         let choice = |choice: usize| {
             let mut sampler = Sampler::new(sampling, vocab, room.seed, choice)?;
             sampler.accept_prompt(prompt);
-            Ok(Choice { sampler, emitter: Emitter::new(sampling, choice, room.max_tokens) })
+            Ok(Choice {
+                sampler,
+                emitter: Emitter::new(sampling, choice, room.max_tokens),
+                guide: grammar.map(Grammar::guide),
+                lookup: Lookup::default(),
+                ignore_eos: sampling.ignore_eos,
+                // What is reported or fed back needs the logits.
+                jumps: sampling.logprobs.is_none() && sampling.mirostat.is_none(),
+            })
         };
         Ok(Self {
             choices: (0..sampling.n).map(choice).collect::<Result<_, SampleError>>()?,
-            n_started: 0,
+            has_started: false,
             completion_tokens: 0,
-            ignore_eos: sampling.ignore_eos,
         })
     }
 
     pub(super) fn n_branches(&self) -> usize {
         self.choices.len().max(1)
+    }
+
+    /// The guides that will be asked for a mask after the next step.
+    pub(super) fn guides(&mut self) -> impl Iterator<Item = &mut Guide> {
+        self.choices.iter_mut().filter_map(|choice| choice.guide.as_mut())
     }
 
     pub(super) fn advance(
@@ -54,26 +84,27 @@ impl DrawDriver {
         desk: &mut Desk,
     ) -> Result<Option<usize>> {
         let v = desk.vocab.size;
-        if self.n_started == 0 {
-            self.n_started = self.choices.len();
-            for _ in 1..self.n_started {
+        let mut ready: Vec<(usize, &[f32])> = Vec::new();
+        let mut first = 0;
+        for &(branch, n_rows) in rows.ready {
+            ready.push((branch, &rows.logits[first * v..(first + n_rows) * v]));
+            first += n_rows;
+        }
+        if let (false, Some(&(_, logits))) = (self.has_started, ready.first()) {
+            self.has_started = true;
+            for branch in 1..self.choices.len() {
                 let fork = branches[0].fork(desk)?;
                 branches.push(fork);
+                ready.push((branch, logits));
             }
         }
-        let shared = rows.logits.len() == v;
-        let mut at = 0;
-        for row in 0..branches.len() {
-            let logits = if shared { rows.logits } else { &rows.logits[row * v..][..v] };
-            match self.choices[at].draw(logits, self.ignore_eos, desk)? {
-                Some(token) => {
-                    branches[at].token_ids.push(token);
-                    at += 1;
-                }
-                None => {
-                    self.completion_tokens += self.choices.remove(at).emitter.n_tokens();
-                    desk.finish(branches.remove(at));
-                }
+        let mut n_gone = 0;
+        for (branch, logits) in ready {
+            let at = branch - n_gone;
+            if self.choices[at].go_on(&mut branches[at], logits, desk)? == Way::Ended {
+                self.completion_tokens += self.choices.remove(at).emitter.n_tokens();
+                desk.finish(branches.remove(at));
+                n_gone += 1;
             }
         }
         Ok(branches.is_empty().then_some(self.completion_tokens))
@@ -81,16 +112,101 @@ impl DrawDriver {
 }
 
 impl Choice {
-    /// Draws and reports a token; `None` if the choice ended.
-    fn draw(&mut self, logits: &[f32], ignore_eos: bool, desk: &mut Desk) -> Result<Option<TokenId>> {
-        let drawn = self.sampler.sample(logits, None, desk.candidates)?;
-        if !ignore_eos && desk.vocab.end_tokens.contains(&drawn.id) {
+    /// Draws from the rows behind a branch's last token and behind what was guessed.
+    fn go_on(&mut self, branch: &mut Branch, logits: &[f32], desk: &mut Desk) -> Result<Way> {
+        let guess = std::mem::take(&mut branch.guess);
+        let n_before = branch.token_ids.len();
+        for (i, row) in logits.chunks_exact(desk.vocab.size).enumerate() {
+            let Some(token) = self.draw(row, desk)? else { return Ok(Way::Ended) };
+            branch.token_ids.push(token);
+            if self.is_over(desk) {
+                return Ok(Way::Ended);
+            }
+            if guess.get(i) != Some(&token) {
+                break;
+            }
+        }
+        let n_right = branch.token_ids.len() - n_before - 1;
+        if let Some(track) = &mut branch.track {
+            desk.runner.truncate(track, n_before + n_right);
+        }
+        if !guess.is_empty() {
+            self.lookup.learn(guess.len(), n_right);
+            desk.usage.guessed_tokens += guess.len();
+            desk.usage.right_tokens += n_right;
+        }
+        if self.jumps && self.jump(branch, desk)? == Way::Ended {
+            return Ok(Way::Ended);
+        }
+        branch.guess = self.guess(branch, desk);
+        Ok(Way::On)
+    }
+
+    /// Draws and reports a token; `None` if the choice ended with it.
+    fn draw(&mut self, logits: &[f32], desk: &mut Desk) -> Result<Option<TokenId>> {
+        let mask = match &mut self.guide {
+            Some(guide) => Some(TokenMask::new(guide.mask()?)),
+            None => None,
+        };
+        let drawn = self.sampler.sample(logits, mask, desk.candidates)?;
+        if !self.ignore_eos && desk.vocab.end_tokens.contains(&drawn.id) {
             self.emitter.finish(desk.tokenizer, FinishReason::Stop, desk.sink);
             return Ok(None);
         }
-        self.sampler.accept(drawn.id);
         let chosen = Chosen { id: drawn.id, logprob: drawn.logprob, top: &drawn.top };
+        Ok((self.take(chosen, desk)? == Way::On).then_some(drawn.id))
+    }
+
+    fn take(&mut self, chosen: Chosen, desk: &mut Desk) -> Result<Way> {
+        self.sampler.accept(chosen.id);
+        if let Some(guide) = &mut self.guide {
+            guide.accept(chosen.id)?;
+        }
         let ended = self.emitter.token(desk.tokenizer, chosen, desk.sink);
-        Ok(ended.is_none().then_some(drawn.id))
+        Ok(if ended.is_some() { Way::Ended } else { Way::On })
+    }
+
+    /// Whether the constraint allows nothing more; the choice is finished then.
+    fn is_over(&mut self, desk: &mut Desk) -> bool {
+        let is_over = self.guide.as_ref().is_some_and(Guide::is_done);
+        if is_over {
+            self.emitter.finish(desk.tokenizer, FinishReason::Stop, desk.sink);
+        }
+        is_over
+    }
+
+    /// Takes the tokens that must come, without asking the model.
+    fn jump(&mut self, branch: &mut Branch, desk: &mut Desk) -> Result<Way> {
+        let Some(guide) = &mut self.guide else { return Ok(Way::On) };
+        for id in guide.forced() {
+            if desk.vocab.end_tokens.contains(&id) {
+                break;
+            }
+            if self.take(Chosen { id, logprob: None, top: &[] }, desk)? == Way::Ended || self.is_over(desk) {
+                return Ok(Way::Ended);
+            }
+            branch.token_ids.push(id);
+        }
+        Ok(Way::On)
+    }
+
+    /// What may come next, to be run along with the last token.
+    fn guess(&mut self, branch: &Branch, desk: &Desk) -> Vec<TokenId> {
+        // The last token of an answer needs no guess behind it.
+        let most = desk.max_guess.min(branch.planned_len.saturating_sub(branch.token_ids.len() + 1));
+        if most == 0 {
+            return Vec::new();
+        }
+        let mut guess = self.lookup.guess(&branch.token_ids, most);
+        if let (Some(guide), false) = (&mut self.guide, guess.is_empty()) {
+            guess.truncate(guide.n_allowed(&guess));
+        }
+        guess
+    }
+}
+
+impl From<wootz_grammar::GrammarError> for Error {
+    fn from(error: wootz_grammar::GrammarError) -> Self {
+        Self::Grammar(error)
     }
 }

@@ -8,9 +8,11 @@ mod beam;
 mod contrastive;
 mod draw;
 mod emitter;
+mod lookup;
 mod read;
 
-use wootz_text::{Sampling, Search, Sink, TokenId, Tokenizer};
+use wootz_grammar::{Grammar, Guide};
+use wootz_text::{Sampling, Search, Sink, TokenId, Tokenizer, Usage};
 
 use crate::runner::{Runner, Track};
 use crate::{Candidates, Result, SampleError, SamplerVocab};
@@ -31,11 +33,13 @@ pub(crate) struct Branch {
     pub n_seen: usize,
     /// Positions that it is expected to reach.
     pub planned_len: usize,
+    /// Tokens that may come next, to be run along; those that turn out wrong are taken back.
+    pub guess: Vec<TokenId>,
 }
 
 impl Branch {
     pub(crate) fn new(token_ids: Vec<TokenId>, planned_len: usize) -> Self {
-        Self { track: None, token_ids, n_seen: 0, planned_len }
+        Self { track: None, token_ids, n_seen: 0, planned_len, guess: Vec::new() }
     }
 
     /// Tokens that were run.
@@ -45,13 +49,14 @@ impl Branch {
 
     /// Tokens that wait to be run.
     pub(crate) fn n_pending(&self) -> usize {
-        self.token_ids.len() - self.n_run()
+        self.token_ids.len().saturating_sub(self.n_run())
     }
 
     /// A second branch with the same past.
     fn fork(&self, desk: &mut Desk) -> Result<Branch> {
         let track = Some(desk.runner.fork(self.track.as_ref().expect("it has been run"))?);
-        Ok(Branch { track, token_ids: self.token_ids.clone(), ..*self })
+        let (n_seen, planned_len) = (self.n_seen, self.planned_len);
+        Ok(Branch { track, token_ids: self.token_ids.clone(), n_seen, planned_len, guess: Vec::new() })
     }
 }
 
@@ -70,6 +75,8 @@ pub(crate) struct Rows<'a> {
     pub tokens: &'a [TokenId],
     /// Whether no branch has tokens left that wait.
     pub complete: bool,
+    /// Branches of which the last token was run, each with the number of its rows: one, and one for each guess.
+    pub ready: &'a [(usize, usize)],
     /// (rows, V): of the tokens that it wanted to see ([`Driver::n_outputs`]).
     pub logits: &'a [f32],
     /// (rows, C).
@@ -83,6 +90,9 @@ pub(crate) struct Desk<'a> {
     pub vocab: &'a SamplerVocab,
     pub candidates: &'a mut Candidates,
     pub sink: &'a mut Sink,
+    pub usage: &'a mut Usage,
+    /// The longest guess that may be run along; 0 if guessing is off.
+    pub max_guess: usize,
 }
 
 impl Desk<'_> {
@@ -116,9 +126,10 @@ impl Driver {
         prompt: &[TokenId],
         room: Room,
         d_model: usize,
+        grammar: Option<&Grammar>,
     ) -> Result<Self, SampleError> {
         Ok(match sampling.search {
-            Search::Sample => Driver::Draw(DrawDriver::new(sampling, vocab, prompt, room)?),
+            Search::Sample => Driver::Draw(DrawDriver::new(sampling, vocab, prompt, room, grammar)?),
             Search::Beam(beam) => Driver::Beam(BeamDriver::new(beam, sampling, vocab, prompt, room)?),
             Search::Contrastive(search) => {
                 Driver::Contrastive(ContrastiveDriver::new(search, sampling, vocab, room, d_model)?)
@@ -155,6 +166,20 @@ impl Driver {
         }
     }
 
+    /// Whether all its branches go on together.
+    pub(crate) fn is_lockstep(&self) -> bool {
+        matches!(self, Driver::Beam(_) | Driver::Contrastive(_))
+    }
+
+    /// The guides that will be asked for a mask after the next step.
+    pub(crate) fn guides(&mut self) -> impl Iterator<Item = &mut Guide> {
+        let draw = match self {
+            Driver::Draw(driver) => Some(driver.guides()),
+            _ => None,
+        };
+        draw.into_iter().flatten()
+    }
+
     /// How many of a prompt's first tokens it can do without.
     pub(crate) fn max_skip(&self) -> usize {
         match self {
@@ -186,8 +211,8 @@ impl Driver {
         match self {
             Driver::Contrastive(driver) => driver.advance(branches, rows, desk),
             Driver::Read(driver) => Ok(driver.advance(rows, desk)?.then_some(0)),
-            _ if !rows.complete => Ok(None),
             Driver::Draw(driver) => driver.advance(branches, rows, desk),
+            Driver::Beam(_) if !rows.complete => Ok(None),
             Driver::Beam(driver) => driver.advance(branches, rows, desk),
         }
     }

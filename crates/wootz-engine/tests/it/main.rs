@@ -1,5 +1,6 @@
 //! The engine over a tiny random Llama: what a request gets does not depend on how it was run.
 
+mod constraints;
 mod host;
 mod scheduling;
 
@@ -49,6 +50,7 @@ struct Setup {
     max_sequences: usize,
     max_context: usize,
     keeps_prefixes: bool,
+    guesses: bool,
 }
 
 impl Default for Setup {
@@ -61,6 +63,7 @@ impl Default for Setup {
             max_sequences: 16,
             max_context: 256,
             keeps_prefixes: false,
+            guesses: false,
         }
     }
 }
@@ -84,7 +87,8 @@ impl Setup {
             max_batch_tokens: self.chunk,
             max_sequences: self.max_sequences,
         };
-        Engine::new(runner, None, &[2], options)
+        let engine = Engine::new(runner, None, &[2], options);
+        if self.guesses { engine.with_guessing() } else { engine }
     }
 }
 

@@ -56,9 +56,9 @@ fn tokens_are_the_same_with_too_few_blocks_and_with_the_cache_on() {
         })
         .collect();
     let mut n_preemptions = 0;
-    for keeps_prefixes in [false, true] {
+    for (keeps_prefixes, guesses) in [(false, false), (false, true), (true, false), (true, true)] {
         for (n_blocks, chunk) in [(64, 512), (64, 7), (24, 512), (20, 33), (17, 512), (17, 20)] {
-            let setup = Setup { n_blocks, chunk, keeps_prefixes, ..Setup::default() };
+            let setup = Setup { n_blocks, chunk, keeps_prefixes, guesses, ..Setup::default() };
             let mut engine = setup.engine();
             for round in 0..2 {
                 let events = run_all(&mut engine);
@@ -67,6 +67,7 @@ fn tokens_are_the_same_with_too_few_blocks_and_with_the_cache_on() {
                 assert_nothing_is_held(&engine);
             }
             n_preemptions += engine.counts().n_preemptions;
+            assert_eq!(engine.counts().guessed_tokens > 0, guesses);
         }
     }
     assert!(n_preemptions > 20, "{n_preemptions}");
@@ -246,6 +247,7 @@ fn every_kind_of_state_survives_preemption_and_the_cache() {
                 max_batch_tokens: 40,
                 kv_type: None,
                 keeps_prefixes,
+                guesses: keeps_prefixes,
             };
             let (mut engine, _) = load(&model, &Cpu::new(1), &options).unwrap();
             let mut all = Vec::new();
@@ -268,4 +270,21 @@ fn every_kind_of_state_survives_preemption_and_the_cache() {
             assert!(n_preemptions > 0, "{name}");
         }
     }
+}
+
+#[test]
+fn what_repeats_itself_takes_fewer_steps_and_says_the_same() {
+    // Greedy answers of a small random model run into a circle.
+    let greedy = Sampling { max_tokens: Some(150), ignore_eos: true, ..Sampling::greedy() };
+    let answer = |guesses: bool| {
+        let mut engine = Setup { guesses, ..Setup::default() }.engine();
+        let events = submit(&mut engine, &prompts()[1], greedy.clone());
+        run(&mut engine);
+        (tokens(&events), usage(&events), engine.counts().n_steps)
+    };
+    let ((plain, nothing, n_plain), (guessed, usage, n_guessed)) = (answer(false), answer(true));
+    assert_eq!(plain, guessed);
+    assert_eq!(nothing.guessed_tokens, 0);
+    assert!(usage.right_tokens > 60 && usage.right_tokens <= usage.guessed_tokens, "{usage:?}");
+    assert!(n_guessed * 3 < n_plain * 2, "{n_guessed} steps instead of {n_plain}");
 }

@@ -1,0 +1,132 @@
+//! From a constraint to a grammar over one vocabulary.
+//!
+//! Where:  compiled on the thread of whoever asks, never on the one that computes.
+//! Idea:   a compiled grammar is a parser at its beginning; guides are copies of it. The last few are kept, since
+//!         programs send the same schema with every request.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::InferenceCapabilities;
+use llguidance::{Matcher, ParserFactory};
+use serde_json::{Value, json};
+use wootz_text::{Constraint, TokenId, Tokenizer};
+
+use crate::error::brief;
+use crate::vocab::GrammarVocab;
+use crate::{GrammarError, Guide, Result, gbnf};
+
+/// Compiled grammars that are kept.
+const MAX_KEPT: usize = 32;
+
+/// Compiles constraints for one model.
+pub struct Grammars {
+    tokenizer: Option<Arc<Tokenizer>>,
+    vocab_size: usize,
+    end_tokens: Arc<[TokenId]>,
+    factory: OnceLock<Result<ParserFactory>>,
+    kept: Mutex<VecDeque<(Constraint, Grammar)>>,
+}
+
+/// A constraint over one vocabulary, ready to guide answers. Cheap to clone.
+#[derive(Clone)]
+pub struct Grammar {
+    start: Arc<Mutex<Matcher>>,
+}
+
+impl Grammars {
+    /// For a model's vocabulary. Costs nothing until the first constraint is compiled.
+    pub fn new(tokenizer: Option<Arc<Tokenizer>>, vocab_size: usize, end_tokens: &[TokenId]) -> Self {
+        let kept = Mutex::new(VecDeque::new());
+        Self { tokenizer, vocab_size, end_tokens: end_tokens.into(), factory: OnceLock::new(), kept }
+    }
+
+    /// Compiles a constraint, or finds it among the last ones.
+    ///
+    /// # Errors
+    /// [`GrammarError::Compile`] naming the keyword or rule that is broken or not done; [`GrammarError::Vocab`] for a model
+    /// without tokenizer or end token.
+    pub fn compile(&self, constraint: &Constraint) -> Result<Grammar> {
+        let lock = || self.kept.lock().expect("nothing panics while it holds the grammars");
+        if let Some((_, grammar)) = lock().iter().find(|(kept, _)| kept == constraint) {
+            return Ok(grammar.clone());
+        }
+        let factory = self.factory.get_or_init(|| self.factory()).as_ref().map_err(Clone::clone)?;
+        let kind = kind(constraint);
+        let broken = |message: String| GrammarError::Compile { kind, message };
+        let parser = factory.create_parser(top_level(constraint).map_err(broken)?);
+        let matcher = Matcher::new(parser);
+        if let Some(error) = matcher.get_error() {
+            return Err(broken(brief(&error)));
+        }
+        let grammar = Grammar { start: Arc::new(Mutex::new(matcher)) };
+        let mut kept = lock();
+        kept.push_front((constraint.clone(), grammar.clone()));
+        kept.truncate(MAX_KEPT);
+        Ok(grammar)
+    }
+
+    fn factory(&self) -> Result<ParserFactory> {
+        let tokenizer = self.tokenizer.clone();
+        let tokenizer = tokenizer.ok_or_else(|| GrammarError::Vocab("it has no tokenizer".to_owned()))?;
+        let vocab = Arc::new(GrammarVocab::new(tokenizer, self.vocab_size, &self.end_tokens)?);
+        let capabilities = InferenceCapabilities { ff_tokens: true, ..InferenceCapabilities::default() };
+        let slices = llguidance::earley::SlicedBiasComputer::general_slices();
+        let factory = ParserFactory::new(&(vocab as _), capabilities, &slices);
+        let mut factory = factory.map_err(|error| GrammarError::Vocab(brief(&error)))?;
+        factory.quiet();
+        factory.limits_mut().verbose_errors = false;
+        Ok(factory)
+    }
+}
+
+impl Grammar {
+    /// A guide for one answer from its beginning.
+    pub fn guide(&self) -> Guide {
+        Guide::new(self.start.lock().expect("nothing panics while it copies a parser").deep_clone())
+    }
+}
+
+fn kind(constraint: &Constraint) -> &'static str {
+    match constraint {
+        Constraint::JsonSchema(_) => "json schema",
+        Constraint::Regex(_) => "regex",
+        Constraint::Lark(_) => "lark grammar",
+        Constraint::Gbnf(_) => "gbnf grammar",
+        Constraint::Choice(_) => "choice",
+    }
+}
+
+fn top_level(constraint: &Constraint) -> Result<TopLevelGrammar, String> {
+    Ok(match constraint {
+        Constraint::JsonSchema(schema) => TopLevelGrammar::from_json_schema(with_layout(schema)),
+        Constraint::Regex(regex) => TopLevelGrammar::from_regex(regex),
+        Constraint::Lark(lark) => TopLevelGrammar::from_lark(lark.clone()),
+        Constraint::Gbnf(source) => TopLevelGrammar::from_lark(gbnf::to_lark(source)?),
+        Constraint::Choice(texts) => {
+            let literal = |text: &String| match text.is_empty() {
+                true => Err("expected texts that are not empty".to_owned()),
+                false => Ok(Value::from(text.as_str()).to_string()),
+            };
+            let literals = texts.iter().map(literal).collect::<Result<Vec<_>, String>>()?;
+            TopLevelGrammar::from_lark(format!("start: {}", literals.join(" | ")))
+        }
+    })
+}
+
+/// A schema with our layout of documents, unless it asks for another: one space behind commas and colons, nothing else.
+/// Free white space invites small models to go on with it for ever, and what is fixed need not be drawn.
+fn with_layout(schema: &Value) -> Value {
+    const KEY: &str = "x-guidance";
+    let layout = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
+    match schema {
+        Value::Object(fields) if !fields.contains_key(KEY) => {
+            let mut fields = fields.clone();
+            fields.insert(KEY.to_owned(), layout);
+            Value::Object(fields)
+        }
+        Value::Bool(true) => json!({KEY: layout}),
+        other => other.clone(),
+    }
+}
