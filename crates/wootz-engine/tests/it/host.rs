@@ -26,6 +26,11 @@ fn request(i: usize) -> GenerateRequest {
     GenerateRequest::new(prompts()[i].clone(), sampling(1, 1))
 }
 
+/// Waits for the end of the round: the last event comes before the numbers of its step.
+fn settle(host: &Host) {
+    host.call(|| ()).unwrap();
+}
+
 /// The small model inside the program, as the server loads it.
 fn built_in(host: &Host) -> LocalModel {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../wootz/assets/wootz-small.gguf");
@@ -51,6 +56,7 @@ fn answers_from_many_threads_are_those_of_a_lone_engine() {
             });
         }
     });
+    settle(&host);
     let stats = models[0].stats();
     assert_eq!((stats.n_queued, stats.counts.n_running), (0, 0));
     assert_eq!(stats.counts.completion_tokens, 400);
@@ -83,6 +89,7 @@ fn a_full_queue_is_busy_and_a_dropped_handle_frees_everything() {
     });
     assert!(held);
     collect(&model, request(1)).unwrap();
+    settle(&host);
     let counts = model.stats().counts;
     assert_eq!(counts.n_free_blocks + counts.n_cached_blocks, counts.n_blocks);
 }
