@@ -10,6 +10,7 @@ mod machine;
 mod model_choice;
 mod output;
 mod sampling_args;
+mod serving;
 mod session;
 mod settings;
 

@@ -57,6 +57,11 @@ impl RunningArgs {
         }
     }
 
+    /// Positions of a sequence, if they were said.
+    pub(crate) fn context_limit(&self) -> Option<usize> {
+        self.ctx
+    }
+
     /// Positions of a sequence.
     pub(crate) fn context(&self, network: &Network) -> usize {
         self.ctx.unwrap_or(network.config.max_seq_len)

@@ -69,6 +69,9 @@ impl ReplyFormat {
     /// Text and nothing else.
     pub const PLAIN: Self = Self { tools: ToolFormat::None, reasoning: None };
 
+    /// Nothing but `{"name": …, "parameters": {…}}`, as a grammar may force it.
+    pub const BARE_CALLS: Self = Self { tools: ToolFormat::Llama3, reasoning: None };
+
     /// The format of a model with that chat template.
     pub fn of_template(source: &str) -> Self {
         let tools = MARKS

@@ -17,7 +17,7 @@ enum State {
     Text,
     /// Right after the mark.
     Opened(String),
-    List(Calls),
+    List(Box<Calls>),
     /// Name, then perhaps an id, until the arguments begin.
     Header {
         text: String,
@@ -38,7 +38,7 @@ impl Mistral {
         }
     }
 
-    fn list(&mut self, mut calls: Calls, c: char, out: &mut Deltas) {
+    fn list(&mut self, mut calls: Box<Calls>, c: char, out: &mut Deltas) {
         if calls.feed(c, out) == Scan::More {
             self.state = State::List(calls);
             return;
@@ -88,7 +88,7 @@ impl Body for Mistral {
             State::Opened(space) if c.is_whitespace() => {
                 self.state = State::Opened(space + c.encode_utf8(&mut [0; 4]))
             }
-            State::Opened(_) if c == '[' || c == '{' => self.list(Calls::new(KEYS, None), c, out),
+            State::Opened(_) if c == '[' || c == '{' => self.list(Box::new(Calls::new(KEYS, None)), c, out),
             State::Opened(space) => self.header(space, c, out),
             State::List(calls) => self.list(calls, c, out),
             State::Header { text } => self.header(text, c, out),

@@ -51,7 +51,10 @@ impl<'a> Parser<'a> {
     fn calls(&mut self) -> Option<Vec<Call>> {
         let in_list = self.take('[');
         let mut calls = Vec::new();
-        while !self.rest.is_empty() && !(in_list && self.rest.starts_with(']')) {
+        while !self.rest.is_empty() {
+            if in_list && self.rest.starts_with(']') {
+                break;
+            }
             calls.push(self.statement(0)?);
             while self.take(',') || self.take(';') {}
         }

@@ -11,6 +11,7 @@ mod list;
 mod logits;
 mod pull;
 mod run;
+mod serve;
 mod show;
 mod tokenize;
 
@@ -24,6 +25,7 @@ use crate::settings::Settings;
 pub(crate) enum Command {
     Run(Box<run::RunArgs>),
     Chat(Box<chat::ChatArgs>),
+    Serve(Box<serve::ServeArgs>),
     Convert(convert::ConvertArgs),
     Show(show::ShowArgs),
     Tokenize(tokenize::TokenizeArgs),
@@ -41,6 +43,7 @@ impl Command {
         match self {
             Command::Run(args) => args.run(),
             Command::Chat(args) => args.run(),
+            Command::Serve(args) => args.run(),
             Command::Convert(args) => args.run(),
             Command::Show(args) => args.run(),
             Command::Tokenize(args) => args.run(),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod models;
+mod serve;
 
 use std::path::Path;
 use std::process::{Command, Output};

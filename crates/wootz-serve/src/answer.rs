@@ -1,0 +1,252 @@
+//! A conversation's next turn: asked once, in domain types, for every API that has conversations.
+//!
+//! Where:  OpenAI's chat and responses, Anthropic's messages, Ollama's chat convert from and to this.
+//! Idea:   the model's text runs through the parser of its format as it comes, so a stream and a whole answer are made of
+//!         the same deltas. A call that must happen is a grammar: the reply is then the call and nothing else.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use wootz_text::{
+    ChatInput, Constraint, FinishReason, GenerateEvent, GenerateRequest, Message, Prompt, Reply, ReplyDelta,
+    ReplyFormat, ReplyParser, Sampling, TokenEvent, ToolSpec, Usage,
+};
+
+use crate::api_error::{ApiError, ApiResult};
+use crate::app::Shared;
+use crate::bridge::{Generation, Place};
+use crate::catalog::ServedModel;
+
+/// What to answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Turn {
+    pub messages: Vec<Message>,
+    pub tools: Vec<ToolSpec>,
+    pub tool_choice: ToolChoice,
+    /// Variables of the template.
+    pub variables: Map<String, Value>,
+    pub sampling: Sampling,
+}
+
+/// Whether tools are called.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum ToolChoice {
+    /// As the model likes.
+    #[default]
+    Auto,
+    /// Not at all.
+    None,
+    /// Some tool must be called.
+    Required,
+    /// This tool must be called.
+    Named(String),
+}
+
+/// A turn that is being answered.
+pub(crate) struct Answering {
+    generation: Generation,
+    parsers: Vec<Choice>,
+    /// Whether log-probabilities were asked for.
+    tells_tokens: bool,
+}
+
+struct Choice {
+    parser: ReplyParser,
+    has_calls: bool,
+}
+
+/// What happens while a turn is answered.
+pub(crate) enum Said {
+    /// More of a choice; the token is there where log-probabilities were asked for.
+    More { choice: usize, deltas: Vec<ReplyDelta>, token: Option<TokenEvent> },
+    /// A choice is complete; the last deltas come with it.
+    End { choice: usize, deltas: Vec<ReplyDelta>, reason: FinishReason },
+    /// Everything is complete.
+    Usage(Usage),
+}
+
+/// A whole answer.
+pub(crate) struct Answer {
+    pub choices: Vec<AnswerChoice>,
+    pub usage: Usage,
+}
+
+/// One of its choices.
+pub(crate) struct AnswerChoice {
+    pub reply: Reply,
+    pub tokens: Vec<TokenEvent>,
+    pub reason: FinishReason,
+}
+
+impl Shared {
+    /// Begins to answer a turn.
+    pub(crate) async fn answer(
+        &self,
+        place: &Place,
+        model: &Arc<ServedModel>,
+        turn: Turn,
+    ) -> ApiResult<Answering> {
+        let n = turn.sampling.n;
+        let logprobs = turn.sampling.logprobs.is_some();
+        let (request, reading) = turn.prepare(model)?;
+        let generation = self.generate(place, model, request).await?;
+        let parser = |_| Choice { parser: reading.parser(), has_calls: false };
+        Ok(Answering { generation, parsers: (0..n).map(parser).collect(), tells_tokens: logprobs })
+    }
+}
+
+/// How the reply is read.
+struct Reading {
+    format: ReplyFormat,
+    tools: Vec<ToolSpec>,
+    thinks_already: bool,
+}
+
+impl Reading {
+    fn parser(&self) -> ReplyParser {
+        ReplyParser::new(self.format, &self.tools, self.thinks_already)
+    }
+}
+
+impl Turn {
+    /// The request for the model, and how its reply will be read.
+    fn prepare(mut self, model: &ServedModel) -> ApiResult<(GenerateRequest, Reading)> {
+        let mut format = model.reply_format();
+        let wants_tools = !self.tools.is_empty() && self.tool_choice != ToolChoice::None;
+        if wants_tools && !model.knows_tools() {
+            return Err(ApiError::unsupported(
+                "tools",
+                format!("the chat template of `{}` knows no `tools`", model.card.name),
+            ));
+        }
+        match self.forced()? {
+            Some(constraint) => {
+                self.sampling.constraint = Some(constraint);
+                format = ReplyFormat::BARE_CALLS;
+            }
+            // What a grammar forms has no place for thoughts or markers.
+            None if self.sampling.constraint.is_some() => format = ReplyFormat::PLAIN,
+            None if !wants_tools => format = format.without_tools(),
+            None => {}
+        }
+        let tools = if wants_tools { self.tools } else { Vec::new() };
+        self.sampling.keep_special = format != ReplyFormat::PLAIN;
+        let thinks_already = format.has_reasoning() && opens_reasoning(model, format, &self.variables);
+        let prompt =
+            Prompt::Chat { messages: self.messages, tools: tools.clone(), variables: self.variables };
+        Ok((GenerateRequest::new(prompt, self.sampling), Reading { format, tools, thinks_already }))
+    }
+
+    /// The grammar of a call that must happen.
+    fn forced(&self) -> ApiResult<Option<Constraint>> {
+        let candidates: Vec<&ToolSpec> = match &self.tool_choice {
+            ToolChoice::Auto | ToolChoice::None => return Ok(None),
+            ToolChoice::Required => self.tools.iter().collect(),
+            ToolChoice::Named(name) => self.tools.iter().filter(|tool| tool.name == *name).collect(),
+        };
+        if candidates.is_empty() {
+            return Err(ApiError::invalid("tool_choice", "expected a tool that is in `tools`"));
+        }
+        if self.sampling.constraint.is_some() {
+            return Err(ApiError::invalid(
+                "tool_choice",
+                "expected no `response_format` beside a call that must happen",
+            ));
+        }
+        let call = |tool: &&ToolSpec| {
+            json!({
+                "type": "object",
+                "properties": {"name": {"const": tool.name}, "parameters": tool.parameters},
+                "required": ["name", "parameters"],
+                "additionalProperties": false,
+            })
+        };
+        let mut calls: Vec<Value> = candidates.iter().map(call).collect();
+        let schema = if calls.len() == 1 { calls.remove(0) } else { json!({"anyOf": calls}) };
+        Ok(Some(Constraint::JsonSchema(schema)))
+    }
+}
+
+/// Whether the template opens the thoughts by itself, told from the shortest conversation.
+fn opens_reasoning(model: &ServedModel, format: ReplyFormat, variables: &Map<String, Value>) -> bool {
+    let messages = [Message::user("x")];
+    let input = ChatInput {
+        messages: &messages,
+        add_generation_prompt: true,
+        variables: variables.clone(),
+        ..ChatInput::default()
+    };
+    let rendered = model.template.as_ref().and_then(|template| template.render(&input).ok());
+    rendered.is_some_and(|rendered| format.prompt_opens_reasoning(&rendered.text))
+}
+
+impl Answering {
+    /// What is said next; `None` after the end.
+    pub(crate) async fn next(&mut self) -> ApiResult<Option<Said>> {
+        let Some(event) = self.generation.next().await? else { return Ok(None) };
+        Ok(Some(match event {
+            GenerateEvent::Token(token) => {
+                let deltas = self.choice(token.choice)?.push(&token.text);
+                Said::More { choice: token.choice, deltas, token: self.tells_tokens.then_some(token) }
+            }
+            GenerateEvent::Finished { choice, reason } => {
+                let draft = self.choice(choice)?;
+                let deltas = draft.finish();
+                let reason = match reason {
+                    FinishReason::Stop if draft.has_calls => FinishReason::ToolCalls,
+                    reason => reason,
+                };
+                Said::End { choice, deltas, reason }
+            }
+            GenerateEvent::Usage(usage) => Said::Usage(usage),
+            GenerateEvent::Error(error) => return Err(error.into()),
+        }))
+    }
+
+    /// All of it.
+    pub(crate) async fn whole(mut self) -> ApiResult<Answer> {
+        let new = |_: &Choice| AnswerChoice {
+            reply: Reply::default(),
+            tokens: Vec::new(),
+            reason: FinishReason::Stop,
+        };
+        let mut choices: Vec<AnswerChoice> = self.parsers.iter().map(new).collect();
+        loop {
+            match self.next().await? {
+                Some(Said::More { choice, deltas, token }) => {
+                    deltas.iter().for_each(|delta| choices[choice].reply.add(delta));
+                    choices[choice].tokens.extend(token);
+                }
+                Some(Said::End { choice, deltas, reason }) => {
+                    deltas.iter().for_each(|delta| choices[choice].reply.add(delta));
+                    choices[choice].reason = reason;
+                }
+                Some(Said::Usage(usage)) => return Ok(Answer { choices, usage }),
+                None => return Err(ApiError::internal("the model's events stopped before the end")),
+            }
+        }
+    }
+
+    fn choice(&mut self, index: usize) -> ApiResult<&mut Choice> {
+        self.parsers
+            .get_mut(index)
+            .ok_or_else(|| ApiError::internal(format!("the model told of a choice {index}")))
+    }
+}
+
+impl Choice {
+    fn push(&mut self, text: &str) -> Vec<ReplyDelta> {
+        let deltas = self.parser.push(text);
+        self.noted(deltas)
+    }
+
+    fn finish(&mut self) -> Vec<ReplyDelta> {
+        let deltas = self.parser.finish();
+        self.noted(deltas)
+    }
+
+    fn noted(&mut self, deltas: Vec<ReplyDelta>) -> Vec<ReplyDelta> {
+        self.has_calls |= deltas.iter().any(|delta| matches!(delta, ReplyDelta::Call { .. }));
+        deltas
+    }
+}

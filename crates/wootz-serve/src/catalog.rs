@@ -1,0 +1,157 @@
+//! Which models there are, and what each can do.
+//!
+//! Where:  filled by the command line, asked by every handler.
+//! Idea:   a served model is a bundle of traits, each of which may be missing; opening one by name may load it, which
+//!         blocks, so handlers open models off the async threads.
+
+use std::sync::Arc;
+
+use wootz_text::{
+    ChatTemplate, Embed, Generate, ModelError, Prompt, ReplyFormat, Rerank, Score, TokenId, Tokenizer,
+};
+
+/// The models of a server.
+pub trait Catalog: Send + Sync {
+    /// What can be named, loaded or not. Cheap.
+    fn list(&self) -> Vec<ModelCard>;
+
+    /// The model of that name, loaded. Blocks while it loads.
+    ///
+    /// # Errors
+    /// An unknown name, no room for it, or files that are broken.
+    fn open(&self, name: &str) -> Result<Arc<ServedModel>, CatalogError>;
+}
+
+/// Turns a prompt into tokens. Blocks.
+pub type Tokenize = dyn Fn(Prompt) -> Result<Vec<TokenId>, ModelError> + Send + Sync;
+
+/// A model and what it can do.
+#[derive(Clone, Default)]
+pub struct ServedModel {
+    /// What it is.
+    pub card: ModelCard,
+    /// Continues texts.
+    pub generate: Option<Arc<dyn Generate>>,
+    /// Gives log-probabilities of texts.
+    pub score: Option<Arc<dyn Score>>,
+    /// Makes vectors.
+    pub embed: Option<Arc<dyn Embed>>,
+    /// Ranks documents.
+    pub rerank: Option<Arc<dyn Rerank>>,
+    /// Its tokenizer, for counting and for spelling tokens.
+    pub tokenizer: Option<Arc<Tokenizer>>,
+    /// A prompt as the tokens that a generation would begin with.
+    pub tokenize: Option<Arc<Tokenize>>,
+    /// Its chat template, for counting and for telling how it writes tool calls.
+    pub template: Option<Arc<ChatTemplate>>,
+}
+
+impl ServedModel {
+    /// How it writes thoughts and calls.
+    pub(crate) fn reply_format(&self) -> ReplyFormat {
+        self.template_source().map_or(ReplyFormat::PLAIN, ReplyFormat::of_template)
+    }
+
+    /// Whether its template shows it tools.
+    pub(crate) fn knows_tools(&self) -> bool {
+        self.template_source().is_some_and(|source| source.contains("tools"))
+    }
+
+    fn template_source(&self) -> Option<&str> {
+        let template = self.template.as_ref()?;
+        template.source("tool_use").or_else(|| template.source("default"))
+    }
+}
+
+/// What is said about a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelCard {
+    /// The name by which clients ask for it.
+    pub name: String,
+    /// When it was made, in seconds since 1970.
+    pub created_s: u64,
+    /// Its architecture, as its configuration spells it.
+    pub architecture: String,
+    /// Numbers in its weights.
+    pub n_params: u64,
+    /// Bytes of its weights.
+    pub size_bytes: u64,
+    /// The type of most weights, `q4_k`.
+    pub weight_type: String,
+    /// Positions of a sequence.
+    pub max_seq_len: usize,
+    /// Width of its vectors, if it embeds.
+    pub embedding_dim: Option<usize>,
+    /// Whether it is in memory now.
+    pub is_loaded: bool,
+}
+
+/// Why a model cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// Nothing of that name.
+    #[error("no model `{name}`; there {}", there_are(.known))]
+    NotFound {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// This server cannot do that with models.
+    #[error("this server does not support {what}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+    },
+    /// There is no room now.
+    #[error("model `{name}` cannot be loaded now: {why}")]
+    Busy {
+        /// What was asked for.
+        name: String,
+        /// What is in the way.
+        why: String,
+    },
+    /// It is there and cannot be loaded.
+    #[error("model `{name}` cannot be loaded: {why}")]
+    Failed {
+        /// What was asked for.
+        name: String,
+        /// The error with its causes.
+        why: String,
+    },
+}
+
+fn there_are(known: &[String]) -> String {
+    match known {
+        [] => "is none".to_owned(),
+        [one] => format!("is `{one}`"),
+        many => format!("are `{}`", many.join("`, `")),
+    }
+}
+
+/// Models that are all loaded from the start.
+#[derive(Default)]
+pub struct FixedCatalog {
+    models: Vec<Arc<ServedModel>>,
+}
+
+impl FixedCatalog {
+    /// A catalogue of these.
+    pub fn new(models: impl IntoIterator<Item = ServedModel>) -> Self {
+        Self { models: models.into_iter().map(Arc::new).collect() }
+    }
+}
+
+impl Catalog for FixedCatalog {
+    fn list(&self) -> Vec<ModelCard> {
+        self.models.iter().map(|model| ModelCard { is_loaded: true, ..model.card.clone() }).collect()
+    }
+
+    fn open(&self, name: &str) -> Result<Arc<ServedModel>, CatalogError> {
+        let found = self.models.iter().find(|model| model.card.name == name);
+        found.cloned().ok_or_else(|| CatalogError::NotFound {
+            name: name.to_owned(),
+            known: self.models.iter().map(|model| model.card.name.clone()).collect(),
+        })
+    }
+}

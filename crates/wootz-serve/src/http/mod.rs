@@ -1,0 +1,5 @@
+//! What every handler needs of HTTP: bodies in and out, and who may come in.
+
+pub(crate) mod body;
+pub(crate) mod guard;
+pub(crate) mod json;

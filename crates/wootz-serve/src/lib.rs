@@ -1,0 +1,32 @@
+//! HTTP: the APIs that people's programs already speak, in front of the model traits.
+//!
+//! Where:  an edge; `wootz serve` fills a [`Catalog`] with models and calls [`Server::run`], which returns when drained.
+//! Idea:   a handler parses, validates into the domain types of `wootz-text`, calls a model, and converts. Every queue,
+//!         body and timeout has a bound; a field is honoured, without effect and listed, or refused by name.
+//! Elsewhere: computing (`wootz-engine`), the same wires as a client (`wootz-remote`), tool-call formats (`wootz_text::reply`).
+//!
+//! # Invariants
+//! - Nothing above this crate is async and nothing below it knows HTTP.
+//! - A request that is not finished is cancelled when its client goes away.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod api_error;
+mod app;
+mod bridge;
+mod catalog;
+mod error;
+mod fields;
+mod http;
+mod keys;
+mod limits;
+mod openai;
+mod server;
+mod sse;
+
+pub use catalog::{Catalog, CatalogError, FixedCatalog, ModelCard, ServedModel};
+pub use error::Error;
+pub use fields::field_tables;
+pub use keys::{ApiKey, KeyError};
+pub use limits::Limits;
+pub use server::{Server, ServerOptions, Stopper};
