@@ -8,11 +8,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use llguidance::api::TopLevelGrammar;
-use llguidance::toktrie::InferenceCapabilities;
+use llguidance::toktrie::{InferenceCapabilities, TokenizerEnv};
 use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
 use wootz_text::{Constraint, TokenId, Tokenizer};
 
+use crate::closing::Closers;
 use crate::error::brief;
 use crate::vocab::GrammarVocab;
 use crate::{GrammarError, Guide, Result, gbnf};
@@ -25,7 +26,7 @@ pub struct Grammars {
     tokenizer: Option<Arc<Tokenizer>>,
     vocab_size: usize,
     end_tokens: Arc<[TokenId]>,
-    factory: OnceLock<Result<ParserFactory>>,
+    factory: OnceLock<Result<(ParserFactory, Arc<Closers>)>>,
     kept: Mutex<VecDeque<(Constraint, Grammar)>>,
 }
 
@@ -33,6 +34,7 @@ pub struct Grammars {
 #[derive(Clone)]
 pub struct Grammar {
     start: Arc<Mutex<Matcher>>,
+    closers: Arc<Closers>,
 }
 
 impl Grammars {
@@ -53,6 +55,7 @@ impl Grammars {
             return Ok(grammar.clone());
         }
         let factory = self.factory.get_or_init(|| self.factory()).as_ref().map_err(Clone::clone)?;
+        let (factory, closers) = factory;
         let kind = kind(constraint);
         let broken = |message: String| GrammarError::Compile { kind, message };
         let parser = factory.create_parser(top_level(constraint).map_err(broken)?);
@@ -60,31 +63,33 @@ impl Grammars {
         if let Some(error) = matcher.get_error() {
             return Err(broken(brief(&error)));
         }
-        let grammar = Grammar { start: Arc::new(Mutex::new(matcher)) };
+        let grammar = Grammar { start: Arc::new(Mutex::new(matcher)), closers: closers.clone() };
         let mut kept = lock();
         kept.push_front((constraint.clone(), grammar.clone()));
         kept.truncate(MAX_KEPT);
         Ok(grammar)
     }
 
-    fn factory(&self) -> Result<ParserFactory> {
+    fn factory(&self) -> Result<(ParserFactory, Arc<Closers>)> {
         let tokenizer = self.tokenizer.clone();
         let tokenizer = tokenizer.ok_or_else(|| GrammarError::Vocab("it has no tokenizer".to_owned()))?;
         let vocab = Arc::new(GrammarVocab::new(tokenizer, self.vocab_size, &self.end_tokens)?);
         let capabilities = InferenceCapabilities { ff_tokens: true, ..InferenceCapabilities::default() };
+        let closers = Arc::new(Closers::new(vocab.tok_trie()));
         let slices = llguidance::earley::SlicedBiasComputer::general_slices();
         let factory = ParserFactory::new(&(vocab as _), capabilities, &slices);
         let mut factory = factory.map_err(|error| GrammarError::Vocab(brief(&error)))?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
-        Ok(factory)
+        Ok((factory, closers))
     }
 }
 
 impl Grammar {
     /// A guide for one answer from its beginning.
     pub fn guide(&self) -> Guide {
-        Guide::new(self.start.lock().expect("nothing panics while it copies a parser").deep_clone())
+        let start = self.start.lock().expect("nothing panics while it copies a parser");
+        Guide::new(start.deep_clone(), self.closers.clone())
     }
 }
 

@@ -2,10 +2,13 @@
 //!
 //! Where:  one for each choice of a request, held by the engine beside its sampler.
 
+use std::sync::Arc;
+
 use llguidance::Matcher;
 use llguidance::toktrie::SimpleVob;
 use wootz_text::TokenId;
 
+use crate::closing::Closers;
 use crate::error::brief;
 use crate::{GrammarError, Result};
 
@@ -13,11 +16,12 @@ use crate::{GrammarError, Result};
 pub struct Guide {
     matcher: Matcher,
     mask: Option<SimpleVob>,
+    closers: Arc<Closers>,
 }
 
 impl Guide {
-    pub(crate) fn new(matcher: Matcher) -> Self {
-        Self { matcher, mask: None }
+    pub(crate) fn new(matcher: Matcher, closers: Arc<Closers>) -> Self {
+        Self { matcher, mask: None, closers }
     }
 
     /// The tokens that may come next, a bit each, lowest bit of the first word first; end tokens where the answer is
@@ -31,6 +35,31 @@ impl Guide {
             self.mask = Some(mask.map_err(|error| GrammarError::Step(brief(&error)))?);
         }
         Ok(self.mask.as_ref().expect("just computed").as_slice())
+    }
+
+    /// Of [`mask`](Self::mask), what leads to the end of the answer on a short way.
+    ///
+    /// # Errors
+    /// As [`mask`](Self::mask).
+    pub fn closing_mask(&mut self) -> Result<Vec<u32>> {
+        let closers = self.closers.clone();
+        Ok(closers.narrow(self.mask()?))
+    }
+
+    /// How many tokens the short way to the end has; `None` if it is not known to end within `most`. As many masks are
+    /// computed.
+    pub fn n_to_close(&self, most: usize) -> Option<usize> {
+        let mut ahead =
+            Self { matcher: self.matcher.clone(), mask: self.mask.clone(), closers: self.closers.clone() };
+        for n in 0..=most {
+            if ahead.matcher.is_accepting().ok()? || ahead.is_done() {
+                return Some(n);
+            }
+            let mask = ahead.closing_mask().ok()?;
+            let (word, bits) = mask.iter().enumerate().find(|(_, bits)| **bits != 0)?;
+            ahead.accept(word as TokenId * 32 + bits.trailing_zeros()).ok()?;
+        }
+        None
     }
 
     /// Goes on behind a token, which the mask allows and which is no end token.
@@ -61,7 +90,7 @@ impl Guide {
 
 impl Clone for Guide {
     fn clone(&self) -> Self {
-        Self { matcher: self.matcher.deep_clone(), mask: self.mask.clone() }
+        Self { matcher: self.matcher.deep_clone(), mask: self.mask.clone(), closers: self.closers.clone() }
     }
 }
 

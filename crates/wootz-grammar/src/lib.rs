@@ -8,6 +8,7 @@
 //! Elsewhere: what a request may ask for (`wootz_text::Constraint`), drawing under a mask (`wootz-engine`).
 #![forbid(unsafe_code)]
 
+mod closing;
 mod error;
 mod gbnf;
 mod grammar;

@@ -226,6 +226,9 @@ impl Sampling {
 }
 
 /// What an answer must look like. The model's end token is allowed exactly where the answer is complete.
+///
+/// When the tokens that are left are just enough to complete a document, what closes it comes before anything else: a
+/// document that is wound up in time is worth more than one that breaks off.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Constraint {
     /// A JSON document of this schema.

@@ -28,9 +28,43 @@ struct Choice {
     emitter: Emitter,
     guide: Option<Guide>,
     lookup: Lookup,
+    closing: Closing,
     ignore_eos: bool,
     /// Whether forced tokens may be taken without their logits.
     jumps: bool,
+}
+
+/// When a constrained answer must come to its end: where the tokens that are left are just enough.
+#[derive(Default)]
+struct Closing {
+    is_near: bool,
+    /// Looked at again when there are so many tokens.
+    next_look: usize,
+}
+
+impl Closing {
+    /// The way to the end may turn out longer than it looked, by the model's own choices where it has some.
+    const SPARE: usize = 8;
+    /// Ways longer than this are not looked for.
+    const MAX_TOKENS: usize = 512;
+
+    fn look(&mut self, guide: &Guide, n_tokens: usize, n_left: usize) {
+        if self.is_near || n_tokens < self.next_look || guide.is_done() {
+            return;
+        }
+        let most = n_left.min(Self::MAX_TOKENS);
+        let n_needed = guide.n_to_close(most).map(|n| n + n / 8 + Self::SPARE);
+        match n_needed {
+            Some(n_needed) if n_needed < n_left => {
+                // One token may open what takes many to close, so look again well before it is late.
+                self.next_look = n_tokens + (n_left - n_needed).div_ceil(8);
+            }
+            None if n_left > Self::MAX_TOKENS => {
+                self.next_look = n_tokens + (n_left - Self::MAX_TOKENS).div_ceil(8)
+            }
+            _ => self.is_near = true,
+        }
+    }
 }
 
 /// Whether a choice goes on.
@@ -56,6 +90,7 @@ impl DrawDriver {
                 emitter: Emitter::new(sampling, choice, room.max_tokens),
                 guide: grammar.map(Grammar::guide),
                 lookup: Lookup::default(),
+                closing: Closing::default(),
                 ignore_eos: sampling.ignore_eos,
                 // What is reported or fed back needs the logits.
                 jumps: sampling.logprobs.is_none() && sampling.mirostat.is_none(),
@@ -144,7 +179,12 @@ impl Choice {
 
     /// Draws and reports a token; `None` if the choice ended with it.
     fn draw(&mut self, logits: &[f32], desk: &mut Desk) -> Result<Option<TokenId>> {
+        let narrow;
         let mask = match &mut self.guide {
+            Some(guide) if self.closing.is_near => {
+                narrow = guide.closing_mask()?;
+                Some(TokenMask::new(&narrow))
+            }
             Some(guide) => Some(TokenMask::new(guide.mask()?)),
             None => None,
         };
@@ -163,6 +203,9 @@ impl Choice {
             guide.accept(chosen.id)?;
         }
         let ended = self.emitter.token(desk.tokenizer, chosen, desk.sink);
+        if let (Some(guide), None) = (&self.guide, ended) {
+            self.closing.look(guide, self.emitter.n_tokens(), self.emitter.n_left());
+        }
         Ok(if ended.is_some() { Way::Ended } else { Way::On })
     }
 

@@ -41,6 +41,11 @@ impl Emitter {
         self.n_tokens
     }
 
+    /// Tokens that may still come.
+    pub(super) fn n_left(&self) -> usize {
+        self.max_tokens - self.n_tokens
+    }
+
     /// Reports a token; the reason if the choice ends with it.
     pub(super) fn token(
         &mut self,

@@ -147,6 +147,46 @@ fn answers_are_the_same_alone_together_guessed_preempted_and_without_jumps() {
 }
 
 #[test]
+fn a_document_is_wound_up_when_the_tokens_run_out() {
+    let open = json!({
+        "type": "object",
+        "properties": {
+            "story": {"type": "string"},
+            "people": {"type": "array", "items": {
+                "type": "object",
+                "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+                "required": ["name", "age"],
+                "additionalProperties": false
+            }},
+            "mood": {"enum": ["good", "bad"]}
+        },
+        "required": ["story", "people", "mood"],
+        "additionalProperties": {"type": "string"}
+    });
+    let mut engine = engine(true, 4096);
+    let mut all = Vec::new();
+    for seed in 0..20 {
+        for max_tokens in [60, 120] {
+            let constraint = Constraint::JsonSchema(open.clone());
+            all.push(submit(
+                &mut engine,
+                Sampling { max_tokens: Some(max_tokens), ..constrained(constraint, seed) },
+            ));
+        }
+    }
+    run(&mut engine);
+    let mut n_cut = 0;
+    for events in all {
+        let (text, reason) = answer(&events);
+        match reason {
+            FinishReason::Stop => drop(serde_json::from_str::<Value>(&text).unwrap()),
+            _ => n_cut += 1,
+        }
+    }
+    assert!(n_cut <= 1, "{n_cut} of 40");
+}
+
+#[test]
 fn forced_tokens_take_no_steps_of_their_own() {
     let fixed = json!({
         "type": "object",

@@ -146,3 +146,39 @@ fn what_is_broken_or_not_done_is_named() {
     let none = Grammars::new(Some(tokenizer), 10, &[]);
     assert!(none.compile(&Constraint::Regex("a".into())).is_err(), "no end token");
 }
+
+#[test]
+fn the_short_way_ends_with_a_valid_document() {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "minLength": 2},
+            "tags": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            "size": {"type": "number"},
+            "more": {"type": "object"}
+        },
+        "required": ["name", "tags", "size"],
+        "additionalProperties": false
+    });
+    let (tokenizer, grammars, end) = grammars();
+    for start in ["", "{\"name\": \"a }", "{\"name\": \"ab\", \"tags\": [\"x\", \"}"] {
+        let grammar = grammars.compile(&Constraint::JsonSchema(schema.clone())).unwrap();
+        let mut guide = grammar.guide();
+        let mut ids = tokenizer.encode_bytes(start.as_bytes(), false, false);
+        ids.iter().for_each(|&id| guide.accept(id).unwrap());
+        let n = guide.n_to_close(60).unwrap();
+        for _ in 0..n {
+            let mask = guide.closing_mask().unwrap();
+            let allowed = guide.mask().unwrap();
+            assert!(mask.iter().zip(allowed).all(|(closing, all)| closing & !all == 0));
+            let word = mask.iter().position(|bits| *bits != 0).unwrap();
+            let id = word as u32 * 32 + mask[word].trailing_zeros();
+            guide.accept(id).unwrap();
+            ids.push(id);
+        }
+        let text = tokenizer.decode(&ids, false);
+        assert!(serde_json::from_str::<Value>(&text).is_ok(), "{text}");
+        assert!(guide.is_done() || is_allowed(&mut guide, end), "{text}");
+        assert!(n < 40, "{n} tokens: {text}");
+    }
+}
