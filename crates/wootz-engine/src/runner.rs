@@ -5,6 +5,7 @@
 //!         wants logits. Plans are made once per power of two of rows, and states grow by blocks.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use wootz_graph::{
@@ -330,6 +331,17 @@ impl Runner {
         }
     }
 
+    /// Multiplications and additions of the work's linear layers and attention.
+    ///
+    /// # Errors
+    /// Where [`forward`](Self::forward) could not plan either.
+    pub fn flops(&mut self, work: &[Work]) -> Result<f64> {
+        let batch = assemble(work);
+        let counts = |name: &str| name.contains("linear") || name == "attend";
+        let cost = plan_for(&mut self.plans, &self.network, &batch)?.cost(&batch);
+        Ok(cost.iter().filter(|(name, _)| counts(name)).map(|(_, cost)| cost.flops).sum())
+    }
+
     /// Runs the new tokens of all sequences at once.
     ///
     /// # Errors
@@ -337,12 +349,7 @@ impl Runner {
     pub fn forward(&mut self, work: &mut [Work], taps: Option<&mut dyn Taps>) -> Result<Forward> {
         self.reserve(work)?;
         let batch = assemble(work);
-        let rows = Rows { sequences: 0, keys: 0, ..batch.rows() }.rounded_up();
-        let capacity = Rows { sequences: rows.tokens, keys: rows.tokens, ..rows };
-        if !self.plans.contains_key(&capacity) {
-            self.plans.insert(capacity, plan(&self.network, capacity)?);
-        }
-        let plan = &self.plans[&capacity];
+        let plan = plan_for(&mut self.plans, &self.network, &batch)?;
         self.executor.run(plan, &batch, taps)?;
         for item in work.iter_mut() {
             item.track.len += item.token_ids.len();
@@ -394,6 +401,16 @@ pub fn states_of(network: &Network) -> Result<Vec<StateSpec>> {
     let mut g = Graph::new(&network.params);
     network.hidden(&mut g, true)?;
     Ok(g.states().to_vec())
+}
+
+/// The plan that holds this batch, made when it is first needed.
+fn plan_for<'a>(plans: &'a mut HashMap<Rows, Plan>, network: &Network, batch: &Batch) -> Result<&'a Plan> {
+    let rows = Rows { sequences: 0, keys: 0, ..batch.rows() }.rounded_up();
+    let capacity = Rows { sequences: rows.tokens, keys: rows.tokens, ..rows };
+    Ok(match plans.entry(capacity) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => entry.insert(plan(network, capacity)?),
+    })
 }
 
 /// Logits and last rows of the wanted tokens.

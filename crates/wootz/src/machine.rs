@@ -6,9 +6,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+
+use wootz_kernels::{Isa, Level};
 
 /// The processor.
 #[derive(Debug)]
@@ -126,38 +126,19 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
     }
 }
 
-/// Reads more memory than caches hold, on `n_threads` threads, for about a third of a second. Bytes per second.
-///
-/// The ceiling of decoding: each token reads every weight once.
-pub fn read_bandwidth(n_threads: usize, available_bytes: Option<u64>) -> f64 {
-    let wanted = 512 << 20;
-    let total_bytes = available_bytes.map_or(wanted, |available| wanted.min(available / 4)).max(1 << 20);
-    let n_words = (total_bytes / 8) as usize / n_threads;
-    let buffers: Vec<Vec<u64>> = (0..n_threads).map(|i| vec![i as u64 + 1; n_words]).collect();
-    let pass = || {
-        let start = Instant::now();
-        std::thread::scope(|scope| {
-            for buffer in &buffers {
-                scope.spawn(|| black_box(sum(buffer)));
-            }
-        });
-        (n_threads * n_words * 8) as f64 / start.elapsed().as_secs_f64()
-    };
-    pass();
-    // A ceiling: whatever else ran on the machine can only have made a pass slower.
-    (0..5).map(|_| pass()).fold(0.0, f64::max)
+/// Bytes of this process that are in memory.
+pub fn resident_bytes() -> Option<u64> {
+    meminfo(&read("/proc/self/status")?, "VmRSS").map(|kib| kib * 1024)
 }
 
-/// Eight sums side by side, so that loads are the only thing to wait for.
-fn sum(words: &[u64]) -> u64 {
-    let (blocks, tail) = words.as_chunks::<8>();
-    let mut sums = [0_u64; 8];
-    for block in blocks {
-        for (sum, word) in sums.iter_mut().zip(block) {
-            *sum = sum.wrapping_add(*word);
-        }
+/// The instruction set by its common name.
+pub fn instructions(isa: Isa) -> &'static str {
+    match isa.level() {
+        Level::Avx512 => "AVX-512 VNNI",
+        Level::Avx2 => "AVX2 FMA F16C",
+        Level::Neon => "NEON",
+        Level::Scalar => "scalar",
     }
-    sums.iter().chain(tail).fold(0, |a, b| a.wrapping_add(*b))
 }
 
 // --- files that Linux keeps about itself ------------------------------------------------------------------------
@@ -274,9 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_sums_and_disks_have_a_size() {
-        let words: Vec<u64> = (0..1003).collect();
-        assert_eq!(sum(&words), 1003 * 1002 / 2);
+    fn disks_have_a_size() {
         if cfg!(unix) {
             assert!(free_bytes(Path::new("/nowhere/at/all")).is_some());
         }

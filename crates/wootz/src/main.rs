@@ -9,6 +9,7 @@ mod commands;
 mod machine;
 mod model_choice;
 mod output;
+mod random_model;
 mod sampling_args;
 mod serving;
 mod session;

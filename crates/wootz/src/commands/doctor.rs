@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use wootz_kernels::{Isa, Level};
+use wootz_kernels::{Isa, Peaks, Pool};
 
 use super::print_json;
 use crate::machine::{self, Cpu, Memory};
@@ -33,7 +33,7 @@ impl DoctorArgs {
 fn report(settings: &Settings) -> Value {
     let (cpu, memory, isa) = (Cpu::detect(), Memory::detect(), Isa::detect());
     let n_threads = machine::compute_threads(&cpu);
-    let bandwidth = machine::read_bandwidth(n_threads, memory.limit_bytes.or(memory.available_bytes));
+    let peaks = Peaks::measure(isa, &Pool::new(n_threads));
     let cache =
         |c: &machine::Cache| json!({ "name": c.name, "size_bytes": c.size_bytes, "shared_by": c.shared_by });
     let gpu = |g: &machine::Gpu| json!({ "kind": g.kind, "library": g.library, "note": g.note });
@@ -52,7 +52,7 @@ fn report(settings: &Settings) -> Value {
             "limit_bytes": memory.limit_bytes,
             "transparent_huge_pages": memory.transparent_huge_pages,
             "reserved_huge_pages": memory.reserved_huge_pages,
-            "read_bytes_per_s": bandwidth.round(),
+            "read_bytes_per_s": (peaks.read_gb_per_s * 1e9).round(),
         },
         "gpus": machine::gpus().iter().map(gpu).collect::<Vec<_>>(),
         "folders": {
@@ -68,18 +68,8 @@ fn report(settings: &Settings) -> Value {
             "has_proxy": settings.hub.proxy.is_some(),
             "offline": settings.hub.offline,
         },
-        "uses": { "device": "cpu", "instructions": instructions(isa), "threads": n_threads },
+        "uses": { "device": "cpu", "instructions": machine::instructions(isa), "threads": n_threads },
     })
-}
-
-/// The instruction set by its common name.
-fn instructions(isa: Isa) -> &'static str {
-    match isa.level() {
-        Level::Avx512 => "AVX-512 VNNI",
-        Level::Avx2 => "AVX2 FMA F16C",
-        Level::Neon => "NEON",
-        Level::Scalar => "scalar",
-    }
 }
 
 /// The report for people.

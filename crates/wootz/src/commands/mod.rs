@@ -2,6 +2,7 @@
 //!
 //! Where:  chosen by `main`; what a verb needs from below it gets as values, never from the environment.
 
+mod bench;
 mod chat;
 mod convert;
 mod doctor;
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Logits(logits::LogitsArgs),
     Hidden(hidden::HiddenArgs),
     Embed(embed::EmbedArgs),
+    Bench(bench::BenchArgs),
     Pull(pull::PullArgs),
     List(list::ListArgs),
     Doctor(doctor::DoctorArgs),
@@ -50,6 +52,7 @@ impl Command {
             Command::Logits(args) => args.run(),
             Command::Hidden(args) => args.run(),
             Command::Embed(args) => args.run(),
+            Command::Bench(args) => args.run(),
             Command::Pull(args) => args.run(&Settings::from_environment(offline)?),
             Command::List(args) => args.run(&Settings::from_environment(offline)?),
             Command::Doctor(args) => args.run(&Settings::from_environment(offline)?),
