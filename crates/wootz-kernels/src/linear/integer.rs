@@ -146,8 +146,7 @@ impl<Q: ReadQuants, C: ReadScales> Body<'_, Q, C> {
         assert_eq!(tile.width, M, "tiles are as wide as their kernel");
         let n_blocks = self.0.weight.k() / 32;
         let x = &self.0.x[tile.start * n_blocks * RECORD..][..n_blocks * RECORD * M];
-        let (planes, records) = self.0.weight.panel(panel).split_at(n_blocks * Q::BYTES);
-        let acc = walk::<S, Q, C, M>(s, self.1, x, planes, records);
+        let acc = walk::<S, Q, C, M>(s, self.1, x, self.0.weight.panel(panel));
         for (t, row) in tile.rows.clone().enumerate() {
             let row = self.0.targets.map_or(row, |targets| targets[row] as usize);
             let mut values = [0.0; LANES];
@@ -211,13 +210,13 @@ fn walk<S: Simd, Q: ReadQuants, C: ReadScales, const M: usize>(
     s: S,
     quants: Q,
     x: &[i32],
-    planes: &[u8],
-    records: &[u8],
+    panel: &[u8],
 ) -> [S::F; M] {
+    let group_bytes = C::KIND.bytes() + C::KIND.group() * Q::BYTES;
     let mut acc = [s.splat(0.0); M];
-    let groups =
-        x.chunks_exact(RECORD * M * C::KIND.group()).zip(planes.chunks_exact(Q::BYTES * C::KIND.group()));
-    for ((x, planes), record) in groups.zip(records.chunks_exact(C::KIND.bytes())) {
+    let groups = x.chunks_exact(RECORD * M * C::KIND.group()).zip(panel.chunks_exact(group_bytes));
+    for (x, group) in groups {
+        let (record, planes) = group.split_at(C::KIND.bytes());
         let head = C::head(s, record);
         for sub in 0..C::KIND.group() {
             let (words, _) = x[sub * RECORD * M..][..RECORD * M].as_chunks::<M>();

@@ -51,7 +51,7 @@ pub(crate) enum Layout {
     F16,
     /// `[panel][k / 2][16][2]`: the order of pairs that a bf16 dot product wants.
     Bf16,
-    /// Bit planes of a panel, then its scales.
+    /// Scales of some inputs, then their bit planes.
     Quant(Shape),
     /// The file's rows, dequantized a panel at a time.
     Rows,
@@ -151,7 +151,7 @@ impl PackedMatrix {
     fn part(&self, i: usize, first: usize, out: &mut [f32]) {
         let (panel, lane) = (self.panel(i / LANES), i % LANES);
         match self.layout {
-            Layout::Quant(shape) => quant::part_of_panel(shape, self.k, panel, lane, first, out),
+            Layout::Quant(shape) => quant::part_of_panel(shape, panel, lane, first, out),
             _ => float::part_of_panel(self.layout, panel, lane, first, out),
         }
     }
@@ -220,10 +220,7 @@ impl Layout {
         match self {
             Layout::F32 => k.next_multiple_of(2) * LANES * 4,
             Layout::F16 | Layout::Bf16 => k.next_multiple_of(2) * LANES * 2,
-            Layout::Quant(shape) => {
-                let (quants, scales) = quant::panel_bytes(shape, k);
-                quants + scales
-            }
+            Layout::Quant(shape) => quant::panel_bytes(shape, k),
             Layout::Rows => ty.row_bytes(k).expect("checked in `pack`") * LANES,
         }
     }
