@@ -16,6 +16,7 @@ use wootz_text::{
     Cancelled, ContextFull, GenerateEvent, ModelError, Sampling, Sink, TokenId, Tokenizer, Usage,
 };
 
+use crate::draft::Draft;
 use crate::driver::{Branch, Desk, Driver, Reading, Room, Rows};
 use crate::job::{Job, truncate_left};
 use crate::runner::{Forward, Outputs, Runner, Work};
@@ -82,6 +83,7 @@ pub struct Engine {
     grammars: Arc<Grammars>,
     /// The longest guess; 0 if guessing is off.
     max_guess: usize,
+    draft: Option<Draft>,
 }
 
 /// Rows up to which a step takes about as long as with one: the weights are read once for all.
@@ -113,6 +115,7 @@ impl Engine {
             counts: EngineCounts::default(),
             grammars,
             max_guess: 0,
+            draft: None,
         }
     }
 
@@ -122,6 +125,28 @@ impl Engine {
     pub fn with_guessing(mut self) -> Self {
         self.max_guess = if self.runner.can_truncate() { MAX_CHEAP_ROWS - 1 } else { 0 };
         self
+    }
+
+    /// Has a small model guess where looking back finds nothing. Tokens stay the same; where it does not pay it rests.
+    ///
+    /// # Errors
+    /// [`Error::Draft`] if the small model has other tokens, or either has recurrences, which cannot be taken back.
+    pub fn with_draft(self, small: Runner) -> Result<Self> {
+        let size = small.network().config.vocab_size;
+        if size != self.vocab.size {
+            return Err(Error::Draft(format!("it has {size} tokens, expected {}", self.vocab.size)));
+        }
+        if !(small.can_truncate() && self.runner.can_truncate()) {
+            return Err(Error::Draft("recurrent states cannot be taken back".to_owned()));
+        }
+        let n_numbers = |runner: &Runner| {
+            let specs = runner.network().params.specs().iter();
+            specs.map(|spec| spec.n_elements()).sum::<usize>() as f32
+        };
+        let cost = n_numbers(&small) / n_numbers(&self.runner);
+        let max_batch_tokens = self.options.max_batch_tokens;
+        let engine = self.with_guessing();
+        Ok(Self { draft: Some(Draft { runner: small, cost, max_batch_tokens }), ..engine })
     }
 
     /// Compiles constraints for this engine, on any thread.
@@ -248,6 +273,9 @@ impl Engine {
         let jobs = self.running.drain(..).chain(self.waiting.drain(..));
         jobs.for_each(|job| job.finish(Err(error.clone())));
         self.runner.forget_all();
+        if let Some(draft) = &mut self.draft {
+            draft.runner.forget_all();
+        }
     }
 
     /// Whether a step would do something.
@@ -262,7 +290,7 @@ impl Engine {
     pub fn step(&mut self) -> Result<()> {
         self.end_where(Job::is_cancelled, ModelError::Cancelled);
         for job in &mut self.running {
-            job.shift(self.options.max_context, &mut self.runner);
+            job.shift(self.options.max_context, &mut self.runner, self.draft.as_mut());
         }
         self.admit();
         self.begin()?;
@@ -275,7 +303,18 @@ impl Engine {
         self.counts.last_tokens = shares.iter().map(|share| share.n_tokens + share.n_guess).sum();
         self.counts.last_sequences = shares.len();
         self.hand_out(&ran, &forward);
-        Ok(())
+        self.go_ahead()
+    }
+
+    /// Has the small model guess, where the next batch leaves room for guesses.
+    fn go_ahead(&mut self) -> Result<()> {
+        let Some(draft) = &mut self.draft else { return Ok(()) };
+        let n_pending = |job: &Job| job.branches.iter().map(|b| b.n_pending() + b.guess.len()).sum::<usize>();
+        let n_rows: usize = self.running.iter().map(n_pending).sum();
+        match self.waiting.is_empty() && n_rows < MAX_CHEAP_ROWS {
+            true => draft.go_ahead(&mut self.running, MAX_CHEAP_ROWS - n_rows),
+            false => Ok(()),
+        }
     }
 
     fn end_where(&mut self, ends: impl Fn(&Job) -> bool, error: ModelError) {
@@ -316,7 +355,7 @@ impl Engine {
     fn preempt(&mut self, job: usize) {
         let mut job = self.running.remove(job);
         self.counts.n_preemptions += u64::from(job.holds_blocks());
-        job.release(&mut self.runner);
+        job.release(&mut self.runner, self.draft.as_mut());
         insert(&mut self.waiting, job);
     }
 
@@ -455,6 +494,7 @@ impl Engine {
             };
             let mut desk = Desk {
                 runner: &mut self.runner,
+                draft: self.draft.as_mut(),
                 tokenizer: self.tokenizer.as_deref(),
                 vocab: &self.vocab,
                 candidates: &mut self.candidates,
@@ -476,7 +516,7 @@ impl Engine {
     /// Frees what a request holds and sends its last event.
     fn end(&mut self, job: usize, outcome: Result<usize, ModelError>) {
         let mut job = self.running.remove(job);
-        job.release(&mut self.runner);
+        job.release(&mut self.runner, self.draft.as_mut());
         if let Ok(completion_tokens) = outcome {
             self.counts.prompt_tokens += job.usage.prompt_tokens as u64;
             self.counts.cached_tokens += job.usage.cached_tokens as u64;

@@ -24,6 +24,9 @@ pub enum Error {
         /// Positions of one.
         max_context: usize,
     },
+    /// A model cannot guess for another.
+    #[error("the draft model does not fit: {0}")]
+    Draft(String),
     /// A constraint cannot be followed any further.
     #[error(transparent)]
     Grammar(wootz_grammar::GrammarError),

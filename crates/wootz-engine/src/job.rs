@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use wootz_text::{Cancelled, ContextFull, GenerateEvent, ModelError, Sink, TokenId, Usage};
 
+use crate::draft::Draft;
 use crate::driver::{Branch, Driver};
 use crate::engine::Schedule;
 use crate::runner::{BLOCK_LEN, Runner};
@@ -59,17 +60,12 @@ impl Job {
     }
 
     /// Gives all its states back; what they held is computed again later.
-    pub(crate) fn release(&mut self, runner: &mut Runner) {
-        for branch in &mut self.branches {
-            branch.guess.clear();
-            if let Some(track) = branch.track.take() {
-                runner.finish(track);
-            }
-        }
+    pub(crate) fn release(&mut self, runner: &mut Runner, mut draft: Option<&mut Draft>) {
+        self.branches.iter_mut().for_each(|branch| branch.release(runner, draft.as_deref_mut()));
     }
 
     /// Forgets the older half of what a branch that has reached `max_context` said, if the request wants that.
-    pub(crate) fn shift(&mut self, max_context: usize, runner: &mut Runner) {
+    pub(crate) fn shift(&mut self, max_context: usize, runner: &mut Runner, mut draft: Option<&mut Draft>) {
         if self.context_full != ContextFull::Shift {
             return;
         }
@@ -78,10 +74,7 @@ impl Job {
             branch.token_ids.drain(self.n_head..self.n_head + n_dropped.max(1));
             self.usage.dropped_tokens += n_dropped.max(1);
             branch.n_seen = branch.token_ids.len() - 1;
-            branch.guess.clear();
-            if let Some(track) = branch.track.take() {
-                runner.finish(track);
-            }
+            branch.release(runner, draft.as_deref_mut());
         }
     }
 

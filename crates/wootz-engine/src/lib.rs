@@ -8,6 +8,7 @@
 mod block_pool;
 mod counts;
 mod door;
+mod draft;
 mod driver;
 mod engine;
 mod error;
@@ -28,7 +29,7 @@ pub use engine::{Engine, EngineOptions, ReadRequest, Request, Schedule};
 pub use error::{Error, Result};
 pub use histogram::Histogram;
 pub use host::{Host, ModelStats};
-pub use load::{LoadOptions, load};
+pub use load::{DraftModel, LoadOptions, load, load_draft};
 pub use local_model::LocalModel;
 pub use runner::{BLOCK_LEN, Forward, Outputs, Runner, RunnerOptions, Track, Work, states_of};
 pub use sampler::{

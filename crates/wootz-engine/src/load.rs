@@ -2,9 +2,11 @@
 //!
 //! Where:  the server and the command line, once for each model.
 
+use std::sync::Arc;
+
 use wootz_graph::Device;
 use wootz_kernels::TensorType;
-use wootz_model::{Model, Words};
+use wootz_model::{Model, Network, Words};
 
 use crate::{BLOCK_LEN, Engine, EngineOptions, Error, Result, Runner, RunnerOptions};
 
@@ -75,4 +77,66 @@ pub fn load(model: &Model, device: &dyn Device, options: &LoadOptions) -> Result
     let engine = Engine::new(runner, words.tokenizer.clone(), &words.end_tokens, engine_options);
     let engine = if options.guesses { engine.with_guessing() } else { engine };
     Ok((engine, words))
+}
+
+/// What guesses for a model.
+#[derive(Clone, Copy, Debug)]
+pub enum DraftModel<'a> {
+    /// Another, smaller model with the same vocabulary.
+    Model(&'a Model),
+    /// The model's own first layers, with its own head behind them. They are loaded a second time.
+    FirstLayers(usize),
+}
+
+/// Loads what guesses for `engine`, whose model is `model`.
+///
+/// # Errors
+/// [`Error::Draft`] for another vocabulary, for as many layers as the model has, and for recurrences.
+pub fn load_draft(
+    engine: Engine,
+    model: &Model,
+    draft: DraftModel,
+    device: &dyn Device,
+    options: &LoadOptions,
+) -> Result<Engine> {
+    let (network, source) = match draft {
+        DraftModel::Model(small) => {
+            same_words(&Words::of(model)?, &Words::of(small)?)?;
+            (small.network.clone(), small)
+        }
+        DraftModel::FirstLayers(n_layers) => {
+            let mut config = model.network.config.clone();
+            if !(1..config.layers.len()).contains(&n_layers) {
+                let message = format!("{n_layers} first layers of {}", config.layers.len());
+                return Err(Error::Draft(message));
+            }
+            config.layers.truncate(n_layers);
+            (Arc::new(Network::declare(config)), model)
+        }
+    };
+    if !network.config.is_decoder() {
+        return Err(Error::Draft("it is an encoder".to_owned()));
+    }
+    let weights = device.load(&network.params, &|spec| source.tensor(spec))?;
+    let max_context = engine.door().options.max_context;
+    let kv_type = options.kv_type.unwrap_or(TensorType::F16);
+    let n_positions = options.n_positions.unwrap_or(max_context.saturating_mul(options.n_sequences));
+    let runner_options = RunnerOptions { n_positions, n_slots: options.n_sequences, kv_type };
+    engine.with_draft(Runner::new(network, device, &weights, runner_options)?)
+}
+
+/// Checks that two models mean the same by their tokens.
+fn same_words(large: &Words, small: &Words) -> Result<()> {
+    let (Some(large), Some(small)) = (&large.tokenizer, &small.tokenizer) else { return Ok(()) };
+    let n_tokens = large.vocab_size().max(small.vocab_size());
+    let differs = (0..n_tokens as u32).find(|&id| large.token_text(id) != small.token_text(id));
+    match differs {
+        None => Ok(()),
+        Some(id) => {
+            let text =
+                |tokenizer: &wootz_text::Tokenizer| tokenizer.token_text(id).unwrap_or("none").to_owned();
+            let message = format!("token {id} is `{}`, expected `{}`", text(small), text(large));
+            Err(Error::Draft(message))
+        }
+    }
 }

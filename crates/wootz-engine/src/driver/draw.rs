@@ -162,11 +162,15 @@ impl Choice {
             }
         }
         let n_right = branch.token_ids.len() - n_before - 1;
+        branch.n_valid = n_before + n_right;
         if let Some(track) = &mut branch.track {
-            desk.runner.truncate(track, n_before + n_right);
+            desk.runner.truncate(track, branch.n_valid);
         }
         if !guess.is_empty() {
-            self.lookup.learn(guess.len(), n_right);
+            match std::mem::take(&mut branch.is_drafted) {
+                true => branch.pace.learn(guess.len(), n_right),
+                false => self.lookup.learn(guess.len(), n_right),
+            }
             desk.usage.guessed_tokens += guess.len();
             desk.usage.right_tokens += n_right;
         }

@@ -14,6 +14,7 @@ mod read;
 use wootz_grammar::{Grammar, Guide};
 use wootz_text::{Sampling, Search, Sink, TokenId, Tokenizer, Usage};
 
+use crate::draft::{Draft, Pace};
 use crate::runner::{Runner, Track};
 use crate::{Candidates, Result, SampleError, SamplerVocab};
 use beam::BeamDriver;
@@ -35,11 +36,28 @@ pub(crate) struct Branch {
     pub planned_len: usize,
     /// Tokens that may come next, to be run along; those that turn out wrong are taken back.
     pub guess: Vec<TokenId>,
+    /// What a small model has seen of it, and whether the guess is the small model's.
+    pub draft: Option<Track>,
+    pub is_drafted: bool,
+    /// How well the small model guesses.
+    pub pace: Pace,
+    /// Tokens at the beginning that still are what they were when the small model saw them.
+    pub n_valid: usize,
 }
 
 impl Branch {
     pub(crate) fn new(token_ids: Vec<TokenId>, planned_len: usize) -> Self {
-        Self { track: None, token_ids, n_seen: 0, planned_len, guess: Vec::new() }
+        Self {
+            track: None,
+            token_ids,
+            n_seen: 0,
+            planned_len,
+            guess: Vec::new(),
+            draft: None,
+            is_drafted: false,
+            pace: Pace::default(),
+            n_valid: 0,
+        }
     }
 
     /// Tokens that were run.
@@ -52,11 +70,27 @@ impl Branch {
         self.token_ids.len().saturating_sub(self.n_run())
     }
 
+    /// Whether it waits for its next token alone, and nothing is guessed yet.
+    pub(crate) fn wants_guess(&self) -> bool {
+        self.n_run() > 0 && self.n_pending() == 1 && self.guess.is_empty()
+    }
+
+    /// Gives all its states back; what they held is computed again later.
+    pub(crate) fn release(&mut self, runner: &mut Runner, draft: Option<&mut Draft>) {
+        self.guess.clear();
+        if let Some(track) = self.track.take() {
+            runner.finish(track);
+        }
+        if let (Some(track), Some(draft)) = (self.draft.take(), draft) {
+            draft.runner.finish(track);
+        }
+    }
+
     /// A second branch with the same past.
     fn fork(&self, desk: &mut Desk) -> Result<Branch> {
         let track = Some(desk.runner.fork(self.track.as_ref().expect("it has been run"))?);
-        let (n_seen, planned_len) = (self.n_seen, self.planned_len);
-        Ok(Branch { track, token_ids: self.token_ids.clone(), n_seen, planned_len, guess: Vec::new() })
+        let n_seen = self.n_seen;
+        Ok(Branch { track, n_seen, ..Branch::new(self.token_ids.clone(), self.planned_len) })
     }
 }
 
@@ -86,6 +120,7 @@ pub(crate) struct Rows<'a> {
 /// What a driver may use during a step.
 pub(crate) struct Desk<'a> {
     pub runner: &'a mut Runner,
+    pub draft: Option<&'a mut Draft>,
     pub tokenizer: Option<&'a Tokenizer>,
     pub vocab: &'a SamplerVocab,
     pub candidates: &'a mut Candidates,
@@ -97,10 +132,8 @@ pub(crate) struct Desk<'a> {
 
 impl Desk<'_> {
     /// Gives back a branch that is not continued.
-    fn finish(&mut self, branch: Branch) {
-        if let Some(track) = branch.track {
-            self.runner.finish(track);
-        }
+    fn finish(&mut self, mut branch: Branch) {
+        branch.release(self.runner, self.draft.as_deref_mut());
     }
 }
 
@@ -169,6 +202,11 @@ impl Driver {
     /// Whether all its branches go on together.
     pub(crate) fn is_lockstep(&self) -> bool {
         matches!(self, Driver::Beam(_) | Driver::Contrastive(_))
+    }
+
+    /// Whether guesses may be run along.
+    pub(crate) fn takes_guesses(&self) -> bool {
+        matches!(self, Driver::Draw(_))
     }
 
     /// The guides that will be asked for a mask after the next step.

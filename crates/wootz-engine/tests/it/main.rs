@@ -69,7 +69,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    fn engine(self) -> Engine {
+    fn runner(self) -> Runner {
         let network = network();
         let device = Cpu::new(self.n_threads);
         let weights = device.load(&network.params, &tensor).unwrap();
@@ -78,16 +78,17 @@ impl Setup {
             n_slots: self.max_sequences,
             kv_type: self.kv_type,
         };
-        let mut runner = Runner::new(network, &device as &dyn Device, &weights, options).unwrap();
-        if self.keeps_prefixes {
-            runner = runner.keep_prefixes();
-        }
+        let runner = Runner::new(network, &device as &dyn Device, &weights, options).unwrap();
+        if self.keeps_prefixes { runner.keep_prefixes() } else { runner }
+    }
+
+    fn engine(self) -> Engine {
         let options = EngineOptions {
             max_context: self.max_context,
             max_batch_tokens: self.chunk,
             max_sequences: self.max_sequences,
         };
-        let engine = Engine::new(runner, None, &[2], options);
+        let engine = Engine::new(self.runner(), None, &[2], options);
         if self.guesses { engine.with_guessing() } else { engine }
     }
 }

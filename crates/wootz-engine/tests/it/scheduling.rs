@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use wootz_engine::{BLOCK_LEN, Engine, LoadOptions, ReadRequest, Reading, Schedule, VectorPooling, load};
+use wootz_engine::{
+    BLOCK_LEN, DraftModel, Engine, LoadOptions, ReadRequest, Reading, Schedule, VectorPooling, load,
+    load_draft,
+};
 use wootz_graph::Cpu;
 use wootz_model::Model;
 use wootz_text::{
@@ -287,4 +290,71 @@ fn what_repeats_itself_takes_fewer_steps_and_says_the_same() {
     assert_eq!(nothing.guessed_tokens, 0);
     assert!(usage.right_tokens > 60 && usage.right_tokens <= usage.guessed_tokens, "{usage:?}");
     assert!(n_guessed * 3 < n_plain * 2, "{n_guessed} steps instead of {n_plain}");
+}
+
+#[test]
+fn a_draft_model_changes_nothing_but_the_number_of_steps() {
+    let alone: Vec<_> = requests()
+        .into_iter()
+        .map(|(prompt, sampling)| {
+            let mut engine = Setup::default().engine();
+            let events = submit(&mut engine, &prompt, sampling);
+            run(&mut engine);
+            (tokens(&events), engine.counts().n_steps)
+        })
+        .collect();
+    // The model itself guesses best, but costs as much: it must be left alone after a while.
+    let with_draft = |setup: Setup| setup.engine().with_draft(setup.runner()).unwrap();
+    for setup in
+        [Setup::default(), Setup { n_blocks: 20, keeps_prefixes: true, chunk: 30, ..Setup::default() }]
+    {
+        let mut engine = with_draft(setup);
+        let together: Vec<_> = run_all(&mut engine).iter().map(tokens).collect();
+        assert_eq!(together, alone.iter().map(|(tokens, _)| tokens.clone()).collect::<Vec<_>>(), "{setup:?}");
+        assert_nothing_is_held(&engine);
+    }
+    for ((prompt, sampling), (tokens_alone, _)) in requests().into_iter().zip(&alone) {
+        let mut engine = with_draft(Setup::default());
+        let events = submit(&mut engine, &prompt, sampling);
+        run(&mut engine);
+        assert_eq!(&tokens(&events), tokens_alone);
+    }
+}
+
+#[test]
+fn first_layers_guess_for_the_whole_model() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../wootz/assets/wootz-small.gguf");
+    let model = Model::open(path.as_ref()).unwrap();
+    let options = LoadOptions { n_sequences: 4, guesses: false, ..LoadOptions::default() };
+    let n_layers = model.network.config.layers.len();
+    let answer_with = |guesses: bool, n_first: Option<usize>, temperature: f32| {
+        let options = LoadOptions { guesses, ..options };
+        let (mut engine, words) = load(&model, &Cpu::new(1), &options).unwrap();
+        if let Some(n_first) = n_first {
+            let draft = DraftModel::FirstLayers(n_first);
+            engine = load_draft(engine, &model, draft, &Cpu::new(1), &options).unwrap();
+        }
+        let prompt = words.tokenizer.unwrap().encode("Once upon a time", true, true);
+        let all: Vec<_> = (0..2)
+            .map(|seed| {
+                let sampling = Sampling { temperature, max_tokens: Some(60), ..sampling(seed, 1) };
+                submit(&mut engine, &prompt, sampling)
+            })
+            .collect();
+        run(&mut engine);
+        (all.iter().map(tokens).collect::<Vec<_>>(), usage(&all[0]).guessed_tokens)
+    };
+    let answer = |n_first, temperature| answer_with(false, n_first, temperature);
+    let looked_back = |temperature| answer_with(true, None, temperature).1;
+    for temperature in [0.0, 1.0] {
+        let (expected, _) = answer(None, temperature);
+        let by_looking_back = looked_back(temperature);
+        for n_first in 1..n_layers {
+            let (tokens, n_guessed) = answer(Some(n_first), temperature);
+            assert_eq!(tokens, expected, "{n_first} layers, temperature {temperature}");
+            assert!(n_guessed > by_looking_back, "{n_first} layers: {n_guessed}");
+        }
+    }
+    let (engine, _) = load(&model, &Cpu::new(1), &options).unwrap();
+    assert!(load_draft(engine, &model, DraftModel::FirstLayers(n_layers), &Cpu::new(1), &options).is_err());
 }
