@@ -54,8 +54,8 @@ impl<'a> Lexer<'a> {
     fn run(mut self) -> Result<Vec<(usize, Segment<'a>)>, TemplateError> {
         loop {
             let rest = &self.source[self.at..];
-            let found = ["{{", "{%", "{#"].iter().filter_map(|open| rest.find(open)).min();
-            let Some(text_len) = found else {
+            let is_open = |&(at, _): &(usize, _)| rest[at + 1..].starts_with(['{', '%', '#']);
+            let Some((text_len, _)) = rest.match_indices('{').find(is_open) else {
                 self.push_text(rest);
                 return Ok(self.segments);
             };

@@ -30,7 +30,7 @@ use self::budget::Budget;
 use crate::{Message, ToolSpec};
 
 /// Longest template.
-const MAX_TEMPLATE_BYTES: usize = 1 << 20;
+const MAX_TEMPLATE_BYTES: usize = 1 << 19;
 /// Bytes that a rendering may make, besides some for each byte of its input.
 const BASE_BYTES: u64 = 16 << 20;
 const BYTES_PER_INPUT_BYTE: u64 = 64;

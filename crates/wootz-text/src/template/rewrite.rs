@@ -15,11 +15,16 @@ pub(super) const PREFIX: &str = "__wootz_";
 const CHARGED_BYTES: usize = 64;
 /// Deepest nesting in an expression.
 const MAX_DEPTH: usize = 80;
+/// Most operators, filters and look-ups in one tag: minijinja goes one call deeper for each in a chain.
+const MAX_LINKS: usize = 400;
+
+/// Most `elif`s around one place: each lies inside the one before it, as minijinja sees them.
+const MAX_BRANCHES: usize = 200;
 
 /// Rewrites a template.
 pub(super) fn rewrite(source: &str) -> Result<String, TemplateError> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
-    let mut out = Output { text: String::with_capacity(source.len() * 2), line: 1 };
+    let mut out = Output { text: String::with_capacity(source.len() * 2), line: 1, branches: Vec::new() };
     for (line, segment) in segments(&source)? {
         match segment {
             Segment::Text(text) => out.text(text, line),
@@ -37,6 +42,8 @@ pub(super) fn rewrite(source: &str) -> Result<String, TemplateError> {
 struct Output {
     text: String,
     line: usize,
+    /// How many `elif`s each open `if` has had.
+    branches: Vec<usize>,
 }
 
 impl Output {
@@ -78,10 +85,26 @@ impl Output {
             }
             "" => return Err(TemplateError::at(line, "expected a statement")),
             _ => {
+                self.count_branch(keyword, line)?;
                 let mut body = format!(" {keyword}");
                 body.push_str(&Expressions::new(&tokens[1..], tokens[0].line).all()?);
                 self.tag("{%", &body, "%}", line);
             }
+        }
+        Ok(())
+    }
+}
+
+impl Output {
+    fn count_branch(&mut self, keyword: &str, line: usize) -> Result<(), TemplateError> {
+        match keyword {
+            "if" => self.branches.push(0),
+            "elif" => self.branches.iter_mut().rev().take(1).for_each(|n_branches| *n_branches += 1),
+            "endif" => drop(self.branches.pop()),
+            _ => {}
+        }
+        if keyword == "elif" && self.branches.iter().sum::<usize>() > MAX_BRANCHES {
+            return Err(TemplateError::at(line, format!("expected at most {MAX_BRANCHES} times `elif`")));
         }
         Ok(())
     }
@@ -93,13 +116,14 @@ struct Expressions<'a> {
     at: usize,
     line: usize,
     depth: usize,
+    links: usize,
 }
 
 type Text = Result<String, TemplateError>;
 
 impl<'a> Expressions<'a> {
     fn new(tokens: &'a [Token<'a>], line: usize) -> Self {
-        Self { tokens, at: 0, line, depth: 0 }
+        Self { tokens, at: 0, line, depth: 0, links: 0 }
     }
 
     /// Everything: expressions rewritten, what stands between them copied.
@@ -173,12 +197,23 @@ impl<'a> Expressions<'a> {
         result
     }
 
+    /// Counts one more link of a chain.
+    fn lengthen(&mut self) -> Result<(), TemplateError> {
+        self.links += 1;
+        if self.links > MAX_LINKS { Err(self.error("the expression is too long")) } else { Ok(()) }
+    }
+
+    /// Copies the token that makes a chain longer.
+    fn link(&mut self) -> Text {
+        self.lengthen().map(|()| self.copy())
+    }
+
     /// `a if b else c`
     fn condition(&mut self) -> Text {
         self.nested(|this| {
             let mut out = this.logic()?;
             while this.is("if") {
-                out.push_str(&this.copy());
+                out.push_str(&this.link()?);
                 out.push_str(&this.logic()?);
                 if this.is("else") {
                     out.push_str(&this.copy());
@@ -194,12 +229,12 @@ impl<'a> Expressions<'a> {
         let mut out = String::new();
         loop {
             while self.is("not") {
-                out.push_str(&self.copy());
+                out.push_str(&self.link()?);
             }
             out.push_str(&self.sum()?);
             let mut is_operator = false;
             while ["==", "!=", "<", ">", "<=", ">=", "in", "not", "and", "or"].iter().any(|op| self.is(op)) {
-                out.push_str(&self.copy());
+                out.push_str(&self.link()?);
                 is_operator = true;
             }
             if !is_operator {
@@ -236,7 +271,7 @@ impl<'a> Expressions<'a> {
     /// `left op right` as a call if the operator is `charged`, else copied.
     fn operation(&mut self, left: String, charged: &str, name: &str, right: fn(&mut Self) -> Text) -> Text {
         let is_charged = self.is(charged);
-        let operator = self.copy();
+        let operator = self.link()?;
         let right = right(self)?;
         Ok(if is_charged {
             // Newlines before the operator are kept.
@@ -249,13 +284,13 @@ impl<'a> Expressions<'a> {
 
     fn unary(&mut self) -> Text {
         if self.is("-") || self.is("+") {
-            let sign = self.copy();
+            let sign = self.link()?;
             let value = self.nested(Self::unary)?;
             return Ok(format!("{sign}{value}"));
         }
         let mut out = self.postfix()?;
         while self.is("**") {
-            out.push_str(&self.copy());
+            out.push_str(&self.link()?);
             out.push_str(&self.nested(Self::unary)?);
         }
         Ok(out)
@@ -266,16 +301,18 @@ impl<'a> Expressions<'a> {
         let mut out = self.primary()?;
         loop {
             if self.is(".") || self.is("|") {
-                out.push_str(&self.copy());
+                out.push_str(&self.link()?);
                 let name = self.peek().filter(|token| matches!(token.kind, Kind::Name | Kind::Number));
                 name.ok_or_else(|| self.error("expected a name"))?;
                 out.push_str(&self.copy());
             } else if self.is("[") {
+                self.lengthen()?;
                 out.push_str(&self.group("]")?.0);
             } else if self.is("(") {
+                self.lengthen()?;
                 out.push_str(&self.group(")")?.0);
             } else if self.is("is") {
-                out.push_str(&self.copy());
+                out.push_str(&self.link()?);
                 if self.is("not") {
                     out.push_str(&self.copy());
                 }
@@ -301,7 +338,7 @@ impl<'a> Expressions<'a> {
             (Kind::String, _) => {
                 let mut out = self.copy();
                 while self.peek().is_some_and(|token| token.kind == Kind::String) {
-                    let next = self.copy();
+                    let next = self.link()?;
                     out = format!(" {PREFIX}concat({out},{next})");
                 }
                 Ok(out)

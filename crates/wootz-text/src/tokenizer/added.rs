@@ -6,9 +6,19 @@
 
 use std::collections::{HashMap, HashSet};
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use crate::TokenId;
+
+/// Most tokens.
+pub(crate) const MAX_ADDED: usize = 1 << 17;
+/// Longest token, and the normalized forms of all together: a normalizer may make much of little.
+const MAX_CONTENT_BYTES: usize = 1 << 12;
+const MAX_NORMALIZED_BYTES: usize = 4 << 20;
+/// Most states of an automaton, which takes about a hundred bytes for each while it is built; and most where it may be a
+/// table of a kilobyte for each, which is the fastest.
+const MAX_STATES: usize = 1 << 18;
+const MAX_DFA_STATES: usize = 1 << 12;
 
 /// A token that is matched as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -75,13 +85,22 @@ impl AddedTokens {
         let (mut raw, mut normalized) = (Vec::new(), Vec::new());
         let mut ids: Vec<TokenId> = self.by_id.keys().copied().collect();
         ids.sort_unstable();
+        let mut n_bytes = 0;
         for id in ids {
             let token = &self.by_id[&id];
+            if token.content.len() > MAX_CONTENT_BYTES {
+                let got = token.content.len();
+                return Err(format!("expected added tokens of at most {MAX_CONTENT_BYTES} bytes, got {got}"));
+            }
             if !token.normalized {
                 raw.push((token.content.clone(), id));
                 continue;
             }
             let spelled = normalize(&token.content);
+            n_bytes += spelled.len();
+            if n_bytes > MAX_NORMALIZED_BYTES {
+                return Err(format!("expected at most {MAX_NORMALIZED_BYTES} bytes of normalized tokens"));
+            }
             if spelled != token.content {
                 self.spelled.insert(id, spelled.clone());
             }
@@ -167,12 +186,27 @@ impl Matcher {
         if contents.is_empty() {
             return Ok(None);
         }
+        let n_states = n_prefixes(&contents);
+        if n_states > MAX_STATES {
+            return Err(format!("expected added tokens with at most {MAX_STATES} different beginnings"));
+        }
+        let kind =
+            if n_states <= MAX_DFA_STATES { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
         let automaton = AhoCorasick::builder()
+            .kind(Some(kind))
             .match_kind(MatchKind::LeftmostLongest)
             .build(&contents)
             .map_err(|error| error.to_string())?;
         Ok(Some(Self { automaton, ids }))
     }
+}
+
+/// How many different beginnings texts have: an automaton has a state for each.
+fn n_prefixes(texts: &[String]) -> usize {
+    let mut sorted: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
+    sorted.sort_unstable();
+    let shared = |pair: &[&[u8]]| std::iter::zip(pair[0], pair[1]).take_while(|(a, b)| a == b).count();
+    texts.iter().map(String::len).sum::<usize>() - sorted.windows(2).map(shared).sum::<usize>()
 }
 
 fn stands_alone(text: &str, start: usize, end: usize) -> bool {
@@ -227,6 +261,17 @@ mod tests {
         check("a<s>b", true, &[("a", false), ("<s>", true), ("b", false)]);
         check("a<s>b", false, &[("a<s>b", false)]);
         check("", true, &[("", false)]);
+    }
+
+    #[test]
+    fn different_beginnings_are_counted() {
+        let check = |texts: &[&str], expected: usize| {
+            let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
+            assert_eq!(n_prefixes(&texts), expected, "{texts:?}");
+        };
+        check(&["abc", "abd", "x"], 5);
+        check(&["a", "a"], 1);
+        check(&["ab", "b", "abc"], 4);
     }
 
     #[test]

@@ -1,46 +1,72 @@
 //! Byte-pair encoding: pairs of neighbours are merged, most urgent pair first.
 //!
 //! Where:  `model` in `tokenizer.json`, SentencePiece BPE and GGUF's `llama` and `gpt2` vocabularies.
-//! Idea:   a piece becomes a row of symbols; a table tells each mergeable pair's rank and result. Short rows look for the
-//!         best pair in a loop, long ones keep a heap, so that a megabyte without a space costs O(n log n).
+//! Idea:   a piece that is a token is looked up as a whole. Any other becomes a row of symbols, and a table tells each
+//!         mergeable pair's rank and result. Short rows look for the best pair in a loop over their ranks, long ones keep a
+//!         heap, so that a megabyte without a space costs O(n log n).
 //! Source: Sennrich et al. 2016; Hugging Face `tokenizers`, `models/bpe`, for prefixes, suffixes and the unknown.
 //!
 //! # Invariants
 //! - Both ways of merging take the pair of lowest rank, the leftmost among equals.
-//! - `whole` holds only tokens that encoding their own bytes would give.
+//! - `words` holds only tokens that encoding their own bytes would give, or all if merges do not matter for tokens.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 use super::byte_level;
-use super::hash::FastMap;
+use super::hash::{Seed, place};
+use super::pairs::{Merge, Pairs};
 use super::table::{Table, Tokens};
+use super::words::{MAX_KEY_BYTES, Words, middle_key};
 use crate::TokenId;
 
 /// Rows up to this length are merged in a loop.
-const SHORT: usize = 32;
+const SHORT: usize = 64;
 
 /// A trained byte-pair encoding.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Bpe {
     /// What a piece's characters (or bytes) are at first.
-    pub(crate) symbols: Symbols,
-    /// From a pair to the rank and result of its merge.
-    pub(crate) merges: FastMap<u64, Merge>,
+    symbols: Symbols,
+    merges: Pairs,
+    /// What the symbols of two neighbouring bytes become, by both bytes; empty unless symbols are bytes.
+    byte_merges: Vec<Option<Merge>>,
     /// Pieces that are answered without merging.
-    whole: Table,
-    whole_ids: Vec<TokenId>,
+    words: Words,
     /// Symbols from here on are characters that are no tokens; they only exist to be merged.
     first_pseudo: TokenId,
     /// What such a symbol becomes if it is left over.
     leftovers: HashMap<TokenId, Vec<TokenId>>,
 }
 
-/// A merge's place in the order and its result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Merge {
-    pub(crate) rank: u32,
-    pub(crate) id: TokenId,
+/// Memory that encoding one text works in, used again for every piece.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    row: Vec<TokenId>,
+    links: Vec<Link>,
+    heap: Vec<Reverse<u64>>,
+    recent: Vec<Recent>,
+    n_recent: usize,
+    seed: Seed,
+}
+
+/// A piece that was merged before: where its tokens stand in the output. The key 0 stands for none.
+#[derive(Debug, Clone, Copy, Default)]
+struct Recent {
+    key: u128,
+    start: u32,
+    len: u32,
+}
+
+/// Most pieces that are remembered, and bytes of text for each: a short text remembers few.
+const MAX_RECENT: usize = 1 << 13;
+const BYTES_PER_RECENT: usize = 16;
+
+impl Scratch {
+    /// For one text of `n_bytes`, whose tokens are only ever appended to one output.
+    pub(crate) fn for_text(n_bytes: usize) -> Self {
+        Self { n_recent: (n_bytes / BYTES_PER_RECENT).min(MAX_RECENT), ..Self::default() }
+    }
 }
 
 /// The first symbols of a piece.
@@ -75,13 +101,16 @@ pub(crate) struct CharSymbols {
     pub(crate) fuse_unk: bool,
 }
 
-pub(crate) fn pair(left: TokenId, right: TokenId) -> u64 {
-    u64::from(left) << 32 | u64::from(right)
-}
-
 impl Bpe {
-    pub(crate) fn new(symbols: Symbols, merges: FastMap<u64, Merge>) -> Self {
-        Self { symbols, merges, ..Self::default() }
+    pub(crate) fn new(symbols: Symbols, merges: Pairs) -> Self {
+        let byte_merges = match &symbols {
+            Symbols::Chars(_) => Vec::new(),
+            Symbols::Bytes(ids) => {
+                let merge = |(left, right): (Option<TokenId>, Option<TokenId>)| merges.get(left?, right?);
+                ids.iter().flat_map(|&left| ids.iter().map(move |&right| (left, right))).map(merge).collect()
+            }
+        };
+        Self { symbols, merges, byte_merges, ..Self::default() }
     }
 
     /// With characters that are no tokens: their first symbol and what they become if they are left over.
@@ -94,25 +123,120 @@ impl Bpe {
     }
 
     /// Appends the tokens of one piece.
-    pub(crate) fn encode(&self, piece: &str, tokens: &Tokens, out: &mut Vec<TokenId>) {
-        self.encode_bytes(piece.as_bytes(), tokens, out);
+    pub(crate) fn encode(&self, piece: &str, tokens: &Tokens, scratch: &mut Scratch, out: &mut Vec<TokenId>) {
+        if !piece.is_empty() {
+            self.encode_part(piece.as_bytes(), 0, piece.len(), tokens, scratch, out);
+        }
     }
 
-    /// The same for bytes that need not be UTF-8; only byte symbols know those.
-    pub(crate) fn encode_bytes(&self, piece: &[u8], tokens: &Tokens, out: &mut Vec<TokenId>) {
-        if let Some(number) = self.whole.get(piece) {
-            out.push(self.whole_ids[number as usize]);
-            return;
+    /// The same for a part of a text that is not empty, whose bytes need not be UTF-8; only byte symbols know those.
+    #[inline]
+    pub(crate) fn encode_part(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        tokens: &Tokens,
+        scratch: &mut Scratch,
+        out: &mut Vec<TokenId>,
+    ) {
+        match self.words.get(text, start, end) {
+            Some(id) => out.push(id),
+            None => self.encode_unknown(text, start, end, tokens, scratch, out),
         }
+    }
+
+    /// A piece that is no token: copied from where it was encoded before, or merged.
+    #[inline(never)]
+    fn encode_unknown(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        tokens: &Tokens,
+        scratch: &mut Scratch,
+        out: &mut Vec<TokenId>,
+    ) {
+        let piece = &text[start..end];
+        if end - start > MAX_KEY_BYTES || scratch.n_recent == 0 {
+            return self.merge(piece, tokens, scratch, out);
+        }
+        if scratch.recent.is_empty() {
+            scratch.recent.resize(scratch.n_recent, Recent::default());
+        }
+        let key = middle_key(text, start, end);
+        let at = place(scratch.seed.hash_words(key), scratch.n_recent);
+        let recent = scratch.recent[at];
+        if recent.key == key {
+            return out.extend_from_within(recent.start as usize..(recent.start + recent.len) as usize);
+        }
+        let before = out.len();
+        self.merge(piece, tokens, scratch, out);
+        if let Ok(start) = u32::try_from(out.len()).map(|_| before as u32) {
+            scratch.recent[at] = Recent { key, start, len: (out.len() - before) as u32 };
+        }
+    }
+
+    /// Whether pieces are taken byte by byte.
+    pub(crate) fn takes_bytes(&self) -> bool {
+        matches!(self.symbols, Symbols::Bytes(_))
+    }
+
+    /// Fills `words`: with the tokens that their own text encodes to, or with all if the file says that merges do not
+    /// matter for pieces that are tokens.
+    pub(crate) fn learn_words(&mut self, tokens: &Tokens, ignores_merges: bool) {
+        let mut spelled = Table::with_capacity(tokens.len(), tokens.n_bytes());
+        let mut ids = Vec::with_capacity(tokens.len());
+        let (mut word, mut merged, mut scratch) = (Vec::new(), Vec::new(), Scratch::default());
+        for (id, token) in tokens.iter() {
+            word.clear();
+            if self.takes_bytes() {
+                if !byte_level::push_bytes_of(token, &mut word) {
+                    continue;
+                }
+            } else {
+                word.extend_from_slice(token.as_bytes());
+            }
+            if !ignores_merges {
+                if word.len() > SHORT {
+                    continue;
+                }
+                merged.clear();
+                self.merge(&word, tokens, &mut scratch, &mut merged);
+            }
+            if !word.is_empty() && (ignores_merges || merged == [id]) && spelled.insert(&word).is_some() {
+                ids.push(id);
+            }
+        }
+        self.words = Words::new(ids.iter().enumerate().map(|(number, &id)| (spelled.key(number as u32), id)));
+    }
+
+    /// Appends the tokens that merging makes of a piece.
+    #[inline(never)]
+    fn merge(&self, piece: &[u8], tokens: &Tokens, scratch: &mut Scratch, out: &mut Vec<TokenId>) {
         let start = out.len();
         match &self.symbols {
-            Symbols::Bytes(ids) => out.extend(piece.iter().filter_map(|&byte| ids[usize::from(byte)])),
+            Symbols::Bytes(ids) => {
+                out.extend(piece.iter().filter_map(|&byte| ids[usize::from(byte)]));
+                let n_symbols = out.len() - start;
+                if n_symbols == piece.len() && n_symbols <= SHORT {
+                    // PERF: first merges from a table by bytes, of which few lines are ever used.
+                    let first =
+                        |i: usize| self.byte_merges[usize::from(piece[i]) << 8 | usize::from(piece[i + 1])];
+                    let n_left = self.merge_short(&mut out[start..], first);
+                    return out.truncate(start + n_left);
+                }
+            }
             Symbols::Chars(chars) => chars.symbols(&String::from_utf8_lossy(piece), tokens, out),
         }
         if out.len() - start <= SHORT {
-            self.merge_short(out, start);
+            scratch.row.clear();
+            scratch.row.extend_from_slice(&out[start..]);
+            let first = |i: usize| self.merges.get(scratch.row[i], scratch.row[i + 1]);
+            let n_left = self.merge_short(&mut out[start..], first);
+            out.truncate(start + n_left);
         } else {
-            self.merge_long(out, start);
+            self.merge_long(scratch, out, start);
         }
         if !self.leftovers.is_empty() && out[start..].iter().any(|&id| id >= self.first_pseudo) {
             let symbols = out.split_off(start);
@@ -125,124 +249,110 @@ impl Bpe {
         }
     }
 
-    /// Whether pieces are taken byte by byte.
-    pub(crate) fn takes_bytes(&self) -> bool {
-        matches!(self.symbols, Symbols::Bytes(_))
-    }
-
-    fn merge_of(&self, left: TokenId, right: TokenId) -> Option<Merge> {
-        self.merges.get(&pair(left, right)).copied()
-    }
-
-    /// Looks for the best pair again and again: O(n²) with a tiny constant.
-    fn merge_short(&self, symbols: &mut Vec<TokenId>, start: usize) {
-        const NONE: Merge = Merge { rank: u32::MAX, id: 0 };
-        let mut merges = [NONE; SHORT];
-        let mut n = symbols.len() - start;
-        let rank = |row: &[TokenId], i: usize| self.merge_of(row[i], row[i + 1]).unwrap_or(NONE);
-        let row = &mut symbols[start..];
-        for (i, merge) in merges.iter_mut().enumerate().take(n.saturating_sub(1)) {
-            *merge = rank(row, i);
-        }
-        while n > 1 {
-            let (mut best, mut at) = (u32::MAX, 0);
-            for (i, merge) in merges[..n - 1].iter().enumerate() {
-                if merge.rank < best {
-                    (best, at) = (merge.rank, i);
-                }
-            }
-            if best == u32::MAX {
+    /// Looks for the best pair again and again: O(n²) with a tiny constant. `first(i)` is the merge of symbols `i` and
+    /// `i + 1`. Symbols stay where they are, and a bit each says whether they live; the number of those that are left at
+    /// the front of the row is returned.
+    fn merge_short(&self, row: &mut [TokenId], first: impl Fn(usize) -> Option<Merge>) -> usize {
+        const NONE: u32 = u32::MAX;
+        const LANES: usize = 8;
+        let n = row.len();
+        // A pair's rank and, in the last six bits, its place: the smallest is the most urgent and leftmost.
+        let (mut keys, mut ids) = ([NONE; SHORT], [0; SHORT]);
+        let set = |keys: &mut [u32; SHORT], ids: &mut [TokenId; SHORT], at: usize, merge: Option<Merge>| {
+            keys[at] = merge.map_or(NONE, |merge| merge.rank << 6 | at as u32);
+            ids[at] = merge.map_or(0, |merge| merge.id);
+        };
+        (1..n).for_each(|i| set(&mut keys, &mut ids, i - 1, first(i - 1)));
+        let n_lanes = n.div_ceil(LANES) * LANES;
+        let mut alive = u64::MAX >> (SHORT - n.max(1));
+        loop {
+            let best = keys[..n_lanes].iter().fold(NONE, |best, &key| best.min(key));
+            if best == NONE {
                 break;
             }
-            row[at] = merges[at].id;
-            row.copy_within(at + 2..n, at + 1);
-            merges.copy_within(at + 1..n - 1, at);
-            n -= 1;
-            if at + 1 < n {
-                merges[at] = rank(row, at);
-            }
-            if at > 0 {
-                merges[at - 1] = rank(row, at - 1);
+            let at = (best & 63) as usize;
+            let after = alive & (u64::MAX << at << 1);
+            let right = after.trailing_zeros() as usize;
+            let next = (after & (after - 1)).trailing_zeros() as usize; // SHORT if there is none
+            row[at] = ids[at];
+            alive &= !(1 << right);
+            keys[right] = NONE;
+            let merge = row.get(next).and_then(|&next| self.merges.get(row[at], next));
+            set(&mut keys, &mut ids, at, merge);
+            let before = alive & ((1 << at) - 1);
+            if before != 0 {
+                let left = before.ilog2() as usize;
+                set(&mut keys, &mut ids, left, self.merges.get(row[left], row[at]));
             }
         }
-        symbols.truncate(start + n);
+        let mut n_left = 0;
+        while alive != 0 {
+            let at = alive.trailing_zeros() as usize;
+            alive &= alive - 1;
+            if at < n {
+                row[n_left] = row[at];
+                n_left += 1;
+            }
+        }
+        n_left
     }
 
-    /// A linked row and a heap of candidates; stale candidates are recognised when they come up.
-    pub(crate) fn merge_long(&self, symbols: &mut Vec<TokenId>, start: usize) {
-        const END: u32 = u32::MAX;
-        let n = symbols.len() - start;
-        let mut row: Vec<Link> = symbols[start..]
-            .iter()
-            .enumerate()
-            .map(|(i, &id)| Link {
-                id,
-                before: (i as u32).wrapping_sub(1),
-                after: if i + 1 < n { i as u32 + 1 } else { END },
-                is_live: true,
-            })
-            .collect();
-        let mut heap: BinaryHeap<Reverse<(u32, u32, TokenId, TokenId)>> = BinaryHeap::with_capacity(n);
-        let candidate = |row: &[Link], at: u32| {
-            let left = row[at as usize];
-            let right = row.get(left.after as usize)?;
-            let merge = self.merge_of(left.id, right.id)?;
-            Some(Reverse((merge.rank, at, left.id, right.id)))
-        };
-        heap.extend((0..n as u32).filter_map(|at| candidate(&row, at)));
-        while let Some(Reverse((_, at, left_id, right_id))) = heap.pop() {
-            let left = row[at as usize];
-            let Some(&right) = row.get(left.after as usize) else { continue };
-            if !left.is_live || left.id != left_id || right.id != right_id {
-                continue;
+    /// A linked row and a heap of ranks and places; an entry whose place has another rank by now is stale.
+    fn merge_long(&self, scratch: &mut Scratch, symbols: &mut Vec<TokenId>, start: usize) {
+        let links = &mut scratch.links;
+        let row = &symbols[start..];
+        let n = row.len() as u32;
+        let merge_of =
+            |left: TokenId, right: Option<&TokenId>| right.and_then(|&right| self.merges.get(left, right));
+        links.clear();
+        links.extend(row.iter().zip(1_u32..).map(|(&id, after)| Link {
+            id,
+            before: after.checked_sub(2),
+            after,
+            merge: merge_of(id, row.get(after as usize)),
+        }));
+        let entry = |merge: Merge, at: u32| Reverse(u64::from(merge.rank) << 32 | u64::from(at));
+        let mut entries = std::mem::take(&mut scratch.heap);
+        entries.clear();
+        entries.extend(links.iter().zip(0..).filter_map(|(link, at)| Some(entry(link.merge?, at))));
+        let mut heap = BinaryHeap::from(entries);
+        while let Some(Reverse(best)) = heap.pop() {
+            let (rank, at) = ((best >> 32) as u32, best as u32);
+            let link = links[at as usize];
+            let Some(merge) = link.merge.filter(|merge| merge.rank == rank) else { continue };
+            let right = links[link.after as usize];
+            links[link.after as usize].merge = None;
+            let next = links.get(right.after as usize).map(|next| next.id);
+            let merged = merge_of(merge.id, next.as_ref());
+            links[at as usize] = Link { id: merge.id, after: right.after, merge: merged, ..link };
+            heap.extend(merged.map(|merge| entry(merge, at)));
+            if let Some(next) = links.get_mut(right.after as usize) {
+                next.before = Some(at);
             }
-            let merge = self.merge_of(left_id, right_id).expect("only mergeable pairs are in the heap");
-            row[left.after as usize].is_live = false;
-            row[at as usize] = Link { id: merge.id, after: right.after, ..left };
-            if let Some(next) = row.get_mut(right.after as usize) {
-                next.before = at;
-            }
-            heap.extend(candidate(&row, at));
-            if left.before != END {
-                heap.extend(candidate(&row, left.before));
+            if let Some(before) = link.before {
+                let left = &mut links[before as usize];
+                left.merge = merge_of(left.id, Some(&merge.id));
+                heap.extend(left.merge.map(|merge| entry(merge, before)));
             }
         }
+        scratch.heap = heap.into_vec();
         symbols.truncate(start);
-        symbols.extend(row.iter().filter(|link| link.is_live).map(|link| link.id));
-    }
-
-    /// Fills `whole`: with the tokens that their own text encodes to, or with all if the file says that merges do not
-    /// matter for pieces that are tokens.
-    pub(crate) fn learn_whole(&mut self, tokens: &Tokens, ignores_merges: bool) {
-        let (mut whole, mut whole_ids) = (Table::default(), Vec::new());
-        let mut ids = Vec::new();
-        for (id, token) in tokens.iter() {
-            let bytes = match &self.symbols {
-                Symbols::Bytes(_) => byte_level::bytes_of(token),
-                Symbols::Chars(_) => Some(token.as_bytes().to_vec()),
-            };
-            let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { continue };
-            ids.clear();
-            if !ignores_merges {
-                if bytes.len() > SHORT {
-                    continue;
-                }
-                self.encode_bytes(&bytes, tokens, &mut ids);
-            }
-            if (ignores_merges || ids == [id]) && whole.insert(&bytes).is_some() {
-                whole_ids.push(id);
-            }
+        let mut at = 0;
+        while at < n {
+            symbols.push(links[at as usize].id);
+            at = links[at as usize].after;
         }
-        (self.whole, self.whole_ids) = (whole, whole_ids);
     }
 }
 
+/// A symbol of a long row; the last one's `after` is the row's length.
 #[derive(Debug, Clone, Copy)]
 struct Link {
     id: TokenId,
-    before: u32,
+    before: Option<u32>,
     after: u32,
-    is_live: bool,
+    /// What it becomes with the one after it.
+    merge: Option<Merge>,
 }
 
 impl CharSymbols {
@@ -292,16 +402,25 @@ mod tests {
         let mut ids = Box::new([None; 256]);
         (0..4).for_each(|i| ids[usize::from(b'a' + i)] = Some(TokenId::from(i)));
         let merges = [(0, 1, 4), (1, 2, 5), (4, 2, 6), (0, 0, 7), (7, 7, 8), (6, 3, 9), (5, 3, 10)];
-        let merges = merges
-            .iter()
-            .enumerate()
-            .map(|(rank, &(left, right, id))| (pair(left, right), Merge { rank: rank as u32, id }))
-            .collect();
-        Bpe { symbols: Symbols::Bytes(ids), merges, ..Bpe::default() }
+        let merges =
+            merges.iter().zip(0..).map(|(&(left, right, id), rank)| (left, right, Merge { rank, id }));
+        Bpe::new(Symbols::Bytes(ids), merges.collect())
+    }
+
+    /// The most urgent pair, the leftmost of equals, until there is none.
+    fn plain(bpe: &Bpe, mut row: Vec<TokenId>) -> Vec<TokenId> {
+        loop {
+            let merges = row
+                .windows(2)
+                .enumerate()
+                .filter_map(|(i, pair)| Some((bpe.merges.get(pair[0], pair[1])?, i)));
+            let Some((merge, at)) = merges.min_by_key(|(merge, at)| (merge.rank, *at)) else { return row };
+            row.splice(at..at + 2, [merge.id]);
+        }
     }
 
     #[test]
-    fn the_loop_agrees_with_the_heap() {
+    fn the_loop_the_heap_and_the_plain_way_agree() {
         let bpe = toy();
         let mut seed = 3_u64;
         for n in 0..=SHORT {
@@ -312,10 +431,11 @@ mod tests {
                         (seed >> 60) as TokenId % 4
                     })
                     .collect();
-                let (mut short, mut long) = (row.clone(), row);
-                bpe.merge_short(&mut short, 0);
-                bpe.merge_long(&mut long, 0);
-                assert_eq!(short, long);
+                let (mut short, mut long) = (row.clone(), row.clone());
+                let n_left = bpe.merge_short(&mut short, |i| bpe.merges.get(row[i], row[i + 1]));
+                bpe.merge_long(&mut Scratch::default(), &mut long, 0);
+                assert_eq!(short[..n_left], long);
+                assert_eq!(long, plain(&bpe, row));
             }
         }
     }
@@ -323,7 +443,7 @@ mod tests {
     #[test]
     fn a_megabyte_without_a_space_does_not_hang() {
         let mut out = Vec::new();
-        toy().encode(&"a".repeat(1 << 20), &Tokens::default(), &mut out);
+        toy().encode(&"a".repeat(1 << 20), &Tokens::default(), &mut Scratch::default(), &mut out);
         assert_eq!(out.len(), 1 << 18);
     }
 

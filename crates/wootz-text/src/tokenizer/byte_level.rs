@@ -21,7 +21,13 @@ pub(crate) fn byte_of(c: char) -> Option<u8> {
 
 /// The bytes that a whole spelled token stands for; `None` if a character is outside the alphabet.
 pub(crate) fn bytes_of(token: &str) -> Option<Vec<u8>> {
-    token.chars().map(byte_of).collect()
+    let mut bytes = Vec::with_capacity(token.len());
+    push_bytes_of(token, &mut bytes).then_some(bytes)
+}
+
+/// Appends the bytes that a spelled token stands for, and says whether all of it is in the alphabet.
+pub(crate) fn push_bytes_of(token: &str, bytes: &mut Vec<u8>) -> bool {
+    token.chars().all(|c| byte_of(c).map(|byte| bytes.push(byte)).is_some())
 }
 
 /// Text in the alphabet.

@@ -7,6 +7,10 @@
 
 use unicode_segmentation::UnicodeSegmentation;
 
+/// Longest text that one key is replaced by, and longest key: real ones have at most 33 and 18 bytes.
+const MAX_REPLACEMENT_BYTES: usize = 256;
+const MAX_KEY_BYTES: usize = 64;
+
 /// A compiled map; empty means that nothing is replaced.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Charsmap {
@@ -26,9 +30,20 @@ impl Charsmap {
             return Err(format!("expected a trie of at most {} bytes, got {size}", rest.len()));
         }
         let (trie, replacements) = rest.split_at(size);
+        let longest = longest_replacement(replacements);
+        if longest > MAX_REPLACEMENT_BYTES {
+            return Err(format!(
+                "expected replacements of at most {MAX_REPLACEMENT_BYTES} bytes, got {longest}"
+            ));
+        }
         let (units, _) = trie.as_chunks::<4>();
         let units = units.iter().map(|unit| u32::from_le_bytes(*unit)).collect();
         Ok(Self { units, replacements: replacements.to_vec() })
+    }
+
+    /// How many bytes one byte of text becomes at most.
+    pub(crate) fn growth(&self) -> u64 {
+        longest_replacement(&self.replacements).max(1) as u64
     }
 
     /// The binary form.
@@ -81,7 +96,7 @@ impl Charsmap {
     fn each_prefix(&self, text: &[u8], mut each: impl FnMut(usize, usize)) {
         let Some(root) = self.units.first() else { return };
         let mut at = base(*root);
-        for (i, &byte) in text.iter().enumerate() {
+        for (i, &byte) in text.iter().take(MAX_KEY_BYTES).enumerate() {
             if byte == 0 {
                 return;
             }
@@ -106,6 +121,10 @@ impl Charsmap {
     }
 }
 
+fn longest_replacement(replacements: &[u8]) -> usize {
+    replacements.split(|&byte| byte == 0).map(<[u8]>::len).max().unwrap_or(0)
+}
+
 fn base(unit: u32) -> usize {
     ((unit >> 10) << ((unit & (1 << 9)) >> 6)) as usize
 }
@@ -126,6 +145,7 @@ mod tests {
     fn garbage_is_an_error_or_matches_nothing() {
         assert!(Charsmap::parse(b"abc").is_err());
         assert!(Charsmap::parse(&[255, 255, 255, 255, 0]).is_err());
+        assert!(Charsmap::parse(&[&[0; 4][..], &[b'x'; 300]].concat()).unwrap_err().contains("got 300"));
         let mut seed = 1_u32;
         for _ in 0..200 {
             let mut bytes = 64_u32.to_le_bytes().to_vec();

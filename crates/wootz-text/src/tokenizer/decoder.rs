@@ -79,6 +79,17 @@ impl Decoder {
         }
     }
 
+    /// How many bytes one byte of a token becomes at most.
+    pub(crate) fn growth(&self) -> u64 {
+        match self {
+            Self::Fuse | Self::Strip { .. } | Self::Metaspace { .. } => 1,
+            Self::WordPiece { .. } | Self::Bpe { .. } | Self::Ctc { .. } => 2, // a space more, at most for each
+            Self::ByteLevel | Self::ByteFallback => 3,                         // a broken byte becomes U+FFFD
+            Self::Replace { pattern, content } => pattern.growth(content),
+            Self::Sequence(steps) => steps.iter().map(Self::growth).fold(1, u64::saturating_mul),
+        }
+    }
+
     /// Whether tokens simply spell bytes, so that text can be decoded token by token.
     pub(crate) fn is_byte_level(&self) -> bool {
         match self {

@@ -6,12 +6,12 @@
 //! Source: ggml's `docs/gguf.md`; the expressions are those of the models' own `tokenizer.json`; defaults as llama.cpp has them.
 
 use super::added::AddedTokens;
-use super::bpe::{Bpe, CharSymbols, Merge, Symbols, pair};
+use super::bpe::{Bpe, CharSymbols, Symbols};
 use super::decoder::Decoder;
-use super::hash::FastMap;
 use super::json::GPT2_REGEX;
 use super::model::Model;
-use super::normalizer::{BertRules, Normalizer, SentencePieceRules};
+use super::normalizer::{BertRules, Normalizer, Protected, SentencePieceRules};
+use super::pairs::{MAX_MERGES, Merge, Pairs};
 use super::pattern::{Behavior, Pattern};
 use super::pieces::{self, Scored, UserDefined};
 use super::post_processor::PostProcessor;
@@ -133,6 +133,7 @@ fn around(vocab: &Vocab, special: &SpecialTokens, adds_bos: bool, adds_eos: bool
 /// `llama` and `t5`.
 fn scored(vocab: &Vocab, special: &SpecialTokens) -> Result<Parts, TokenizerError> {
     let pieces = all(vocab);
+    pieces::check_added(&pieces)?;
     let tokens = pieces::tokens(&pieces)?;
     let is_unigram = vocab.kind == VocabKind::Unigram;
     let map = Charsmap::parse(&vocab.precompiled_charsmap);
@@ -147,10 +148,10 @@ fn scored(vocab: &Vocab, special: &SpecialTokens) -> Result<Parts, TokenizerErro
     };
     let strips_space = rules.add_dummy_prefix;
     let defined = pieces.iter().filter(|piece| piece.kind == TokenType::UserDefined);
-    rules.protect(defined.map(|piece| piece.text));
+    rules.protected = Protected::new(defined.map(|piece| piece.text));
     let added = pieces::added(&pieces, UserDefined::Raw)?;
     let (model, post_processor) = if is_unigram {
-        (Model::Unigram(pieces::unigram(&pieces, &tokens, special.unk)), around(vocab, special, false, true))
+        (Model::Unigram(pieces::unigram(&pieces, &tokens, special.unk)?), around(vocab, special, false, true))
     } else {
         (pieces::bpe(&pieces, &tokens, special.unk, false)?, around(vocab, special, true, false))
     };
@@ -218,11 +219,17 @@ fn added(vocab: &Vocab, spelled: &[String]) -> Result<AddedTokens, TokenizerErro
 
 /// `gpt2`.
 fn bpe(vocab: &Vocab, special: &SpecialTokens) -> Result<Parts, TokenizerError> {
-    let mut tokens = Tokens::default();
+    let n_bytes = vocab.tokens.iter().map(String::len).sum();
+    let mut tokens = Tokens::with_capacity(vocab.tokens.len(), n_bytes);
     vocab.tokens.iter().enumerate().for_each(|(id, token)| tokens.push_over(token, id as TokenId));
     tokens.finish()?;
     let pre = pre_of(vocab.pre.as_deref().unwrap_or("default"))?;
-    let mut merges: FastMap<u64, Merge> = FastMap::default();
+    if vocab.merges.len() > MAX_MERGES {
+        let message = format!("expected at most {MAX_MERGES} merges, got {}", vocab.merges.len());
+        return Err(TokenizerError::field("tokenizer.ggml.merges", message));
+    }
+    let mut merges = Pairs::with_capacity(vocab.merges.len());
+    let mut joined = String::new();
     for (rank, line) in vocab.merges.iter().enumerate() {
         let field = || format!("tokenizer.ggml.merges[{rank}]");
         let wrong =
@@ -234,9 +241,14 @@ fn bpe(vocab: &Vocab, special: &SpecialTokens) -> Result<Parts, TokenizerError> 
             let message = || format!("expected tokens of the vocabulary, got `{}`", shorten(token));
             tokens.id_of(token).ok_or_else(|| TokenizerError::field(field(), message()))
         };
-        let merge = Merge { rank: rank as u32, id: id_of(&format!("{left}{right}"))? };
+        joined.clear();
+        joined.extend([left, right]);
+        let merge = Merge { rank: rank as u32, id: id_of(&joined)? };
+        let (left, right) = (id_of(left)?, id_of(right)?);
         // COMPAT: of a merge that is listed twice, llama.cpp keeps the first.
-        merges.entry(pair(id_of(left)?, id_of(right)?)).or_insert(merge);
+        if let Some(before) = merges.insert(left, right, merge) {
+            merges.insert(left, right, before);
+        }
     }
     let symbols = match pre.spelling {
         Spelling::Bytes => Symbols::Bytes(byte_symbols(&tokens)),
@@ -247,7 +259,7 @@ fn bpe(vocab: &Vocab, special: &SpecialTokens) -> Result<Parts, TokenizerError> 
         })),
     };
     let mut model = Bpe::new(symbols, merges);
-    model.learn_whole(&tokens, pre.ignores_merges);
+    model.learn_words(&tokens, pre.ignores_merges);
     let mut steps = Vec::new();
     for expression in pre.expressions {
         let pattern = Pattern::regex(expression, "tokenizer.ggml.pre")?;

@@ -13,28 +13,37 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::added::{AddedToken, AddedTokens};
-use super::bpe::{Bpe, CharSymbols, Merge, Symbols, pair};
+use super::added::{AddedToken, AddedTokens, MAX_ADDED};
+use super::bpe::{Bpe, CharSymbols, Symbols};
 use super::charsmap::Charsmap;
 use super::decoder::Decoder;
 use super::fields::{Fields, unexpected};
-use super::hash::FastMap;
 use super::model::Model;
 use super::normalizer::{BertRules, Normalizer};
-use super::pattern::{Behavior, Pattern};
+use super::pairs::{MAX_MERGES, Merge, Pairs};
+use super::pattern::{Behavior, Pattern, cost};
 use super::post_processor::{PostProcessor, Slot};
 use super::pre_tokenizer::{PreTokenizer, Prepend};
 use super::scripts::Scripts;
-use super::table::{Table, Tokens, shorten};
+use super::table::{MAX_TOKENS, Tokens, shorten};
 use super::unigram::{Piece, Unigram};
 use super::wordpiece::{WordLevel, WordPiece};
 use super::{Parts, TokenizerError, byte_tokens};
 use crate::TokenId;
 
-/// Largest of the small objects: a value in memory takes up to 32 times its text.
+/// Largest of the small objects, and the values in it: one takes up to 200 bytes.
 const MAX_SMALL_BYTES: usize = 4 << 20;
-/// Text of all added tokens together: the automaton takes some fifty bytes for each of theirs.
-const MAX_ADDED_BYTES: usize = 1 << 20;
+const MAX_SMALL_VALUES: usize = 1 << 16;
+/// What compiling the expressions of one of them may cost, see [`cost`]: 600 bytes each, measured.
+const MAX_REGEX_COST: u64 = 30_000;
+/// How many bytes normalizer, pre-tokenizer or decoder may make of one.
+const MAX_GROWTH: u64 = 1 << 12;
+/// Places of a post-processor's template, and ids of one of its special tokens.
+const MAX_SLOTS: usize = 256;
+const MAX_IDS: usize = 1 << 12;
+/// Longest prefix or suffix of parts of words, and longest word that is cut into parts.
+const MAX_AFFIX_BYTES: usize = 256;
+const MAX_WORD_CHARS: u32 = 1 << 12;
 /// GPT-2's expression, which `ByteLevel` brings along.
 pub(crate) const GPT2_REGEX: &str =
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
@@ -57,6 +66,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Parts, TokenizerError> {
         .transpose()?
         .unwrap_or_default();
     let decoder = small("decoder", file.decoder)?.map(|value| decoder("decoder", value)).transpose()?;
+    check_growth("normalizer", normalizer.as_ref().map(Normalizer::growth))?;
+    check_growth("pre_tokenizer", pre_tokenizer.as_ref().map(PreTokenizer::growth))?;
+    check_growth("decoder", decoder.as_ref().map(Decoder::growth))?;
     let bytes_as_symbols = pre_tokenizer.as_mut().is_some_and(spells_bytes_last);
     let (tokens, model, keeps_bytes) = model(file.model, bytes_as_symbols)?;
     if keeps_bytes && let Some(pre_tokenizer) = &mut pre_tokenizer {
@@ -99,8 +111,42 @@ fn small(path: &str, raw: Option<&RawValue>) -> Result<Option<Value>, TokenizerE
         let message = format!("expected at most {MAX_SMALL_BYTES} bytes, got {}", raw.get().len());
         return Err(TokenizerError::field(path, message));
     }
+    let n_values = raw.get().bytes().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+    if n_values > MAX_SMALL_VALUES {
+        let message = format!("expected at most {MAX_SMALL_VALUES} values, got about {n_values}");
+        return Err(TokenizerError::field(path, message));
+    }
     let value: Value = serde_json::from_str(raw.get()).map_err(TokenizerError::Json)?;
+    let regex_cost = regex_cost(&value);
+    if regex_cost > MAX_REGEX_COST {
+        let message =
+            format!("expected regular expressions that cost at most {MAX_REGEX_COST}, got {regex_cost}");
+        return Err(TokenizerError::field(path, message));
+    }
     Ok(Some(value).filter(|value| !value.is_null()))
+}
+
+/// What compiling all regular expressions in a value may cost.
+fn regex_cost(value: &Value) -> u64 {
+    match value {
+        Value::Array(values) => values.iter().map(regex_cost).fold(0, u64::saturating_add),
+        Value::Object(map) => {
+            let regex = map.get("Regex").and_then(Value::as_str).map_or(0, |regex| 50 + cost(regex));
+            map.values().map(regex_cost).fold(regex, u64::saturating_add)
+        }
+        _ => 0,
+    }
+}
+
+fn check_growth(path: &str, growth: Option<u64>) -> Result<(), TokenizerError> {
+    match growth.filter(|&growth| growth > MAX_GROWTH) {
+        Some(growth) => {
+            let message =
+                format!("expected steps that make at most {MAX_GROWTH} bytes of one, got about {growth}");
+            Err(TokenizerError::field(path, message))
+        }
+        None => Ok(()),
+    }
 }
 
 fn each<T>(
@@ -198,7 +244,7 @@ fn pre_tokenizer_of(path: &str, value: Value) -> Result<PreTokenizer, TokenizerE
         "Whitespace" => PreTokenizer::Whitespace(Pattern::plain_regex(r"\w+|[^\w\s]+", path)?),
         "WhitespaceSplit" => PreTokenizer::WhitespaceSplit,
         "BertPreTokenizer" => PreTokenizer::Bert,
-        "UnicodeScripts" => PreTokenizer::UnicodeScripts(Scripts::new()),
+        "UnicodeScripts" => PreTokenizer::UnicodeScripts(Scripts::get()),
         "Punctuation" => PreTokenizer::Punctuation(behavior(&mut fields)?),
         "Digits" => PreTokenizer::Digits { individual: fields.bool("individual_digits")? },
         "CharDelimiterSplit" => PreTokenizer::CharDelimiter(fields.char("delimiter")?),
@@ -331,6 +377,10 @@ fn template(fields: &mut Fields) -> Result<PostProcessor, TokenizerError> {
                 special.take("id");
                 special.take("tokens");
                 let ids = special.array("ids")?;
+                if ids.len() > MAX_IDS {
+                    let message = format!("expected at most {MAX_IDS} ids, got {}", ids.len());
+                    return Err(TokenizerError::field(path, message));
+                }
                 let ids = ids.iter().map(|id| token_id(&path, id)).collect::<Result<_, _>>()?;
                 special.finish()?;
                 specials.push((name, ids));
@@ -341,6 +391,10 @@ fn template(fields: &mut Fields) -> Result<PostProcessor, TokenizerError> {
     let mut slots = |key: &str| {
         let path = fields.path(key);
         let values = fields.array(key)?;
+        if values.len() > MAX_SLOTS {
+            let message = format!("expected at most {MAX_SLOTS} places, got {}", values.len());
+            return Err(TokenizerError::field(path, message));
+        }
         let read = |(i, value)| slot(&format!("{path}[{i}]"), value, &specials);
         values.into_iter().enumerate().map(read).collect::<Result<Vec<Slot>, TokenizerError>>()
     };
@@ -431,22 +485,43 @@ struct AddedTokenFile {
     special: bool,
 }
 
+/// Those with a text; their number is bounded while they are read.
+struct AddedTokenFiles(Vec<AddedTokenFile>);
+
+impl<'de> Deserialize<'de> for AddedTokenFiles {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = AddedTokenFiles;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an array of added tokens")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<AddedTokenFiles, A::Error> {
+                let mut files = Vec::new();
+                while let Some(file) = seq.next_element::<AddedTokenFile>()? {
+                    if files.len() == MAX_ADDED {
+                        return Err(A::Error::custom(format!("expected at most {MAX_ADDED} added tokens")));
+                    }
+                    if !file.content.is_empty() {
+                        files.push(file);
+                    }
+                }
+                Ok(AddedTokenFiles(files))
+            }
+        }
+        deserializer.deserialize_seq(Entries)
+    }
+}
+
 /// A token that the model knows keeps the model's id; others are numbered from the vocabulary's size on.
 fn added_tokens(raw: Option<&RawValue>, tokens: &Tokens) -> Result<AddedTokens, TokenizerError> {
     let mut added = AddedTokens::default();
     let Some(raw) = raw else { return Ok(added) };
-    let files: Option<Vec<AddedTokenFile>> = serde_json::from_str(raw.get()).map_err(TokenizerError::Json)?;
+    let files: Option<AddedTokenFiles> = serde_json::from_str(raw.get()).map_err(TokenizerError::Json)?;
     let mut next_id = tokens.len() as TokenId;
-    let mut n_bytes = 0;
-    for file in files.into_iter().flatten() {
-        n_bytes += file.content.len();
-        if n_bytes > MAX_ADDED_BYTES {
-            let message = format!("expected at most {MAX_ADDED_BYTES} bytes of text in all");
-            return Err(TokenizerError::field("added_tokens", message));
-        }
-        if file.content.is_empty() {
-            continue;
-        }
+    for file in files.into_iter().flat_map(|files| files.0) {
         let known = added.id_of(&file.content).or_else(|| tokens.id_of(&file.content));
         let id = known.unwrap_or_else(|| {
             next_id += 1;
@@ -482,7 +557,7 @@ fn model(raw: &RawValue, bytes_as_symbols: bool) -> Result<(Tokens, Model, bool)
     match kind.name.as_deref().unwrap_or(guessed) {
         "BPE" => bpe(parse(raw)?, bytes_as_symbols),
         "Unigram" => unigram(parse(raw)?),
-        "WordPiece" => Ok(word_piece(parse(raw)?)),
+        "WordPiece" => word_piece(parse(raw)?),
         "WordLevel" => Ok(word_level(parse(raw)?)),
         other => {
             let message =
@@ -498,7 +573,7 @@ fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, TokenizerError>
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BpeFile {
+struct BpeFile<'a> {
     #[serde(rename = "type")]
     _type: Option<IgnoredAny>,
     dropout: Option<f64>,
@@ -509,7 +584,8 @@ struct BpeFile {
     byte_fallback: Option<bool>,
     ignore_merges: Option<bool>,
     vocab: VocabFile,
-    merges: MergesFile,
+    #[serde(borrow)]
+    merges: &'a RawValue,
 }
 
 fn bpe(file: BpeFile, bytes_as_symbols: bool) -> Result<(Tokens, Model, bool), TokenizerError> {
@@ -518,11 +594,11 @@ fn bpe(file: BpeFile, bytes_as_symbols: bool) -> Result<(Tokens, Model, bool), T
         return Err(TokenizerError::field("model.dropout", message));
     }
     let tokens = file.vocab.0;
-    let prefix = file.continuing_subword_prefix.filter(|prefix| !prefix.is_empty());
-    let suffix = file.end_of_word_suffix.filter(|suffix| !suffix.is_empty());
+    let prefix = affix("continuing_subword_prefix", file.continuing_subword_prefix)?;
+    let suffix = affix("end_of_word_suffix", file.end_of_word_suffix)?;
     let unk = file.unk_token.as_deref().and_then(|unk| tokens.id_of(unk));
     let falls_back = file.byte_fallback.unwrap_or(false);
-    let merges = file.merges.resolve(&tokens, prefix.as_deref().unwrap_or(""))?;
+    let merges = merges(file.merges, &tokens, prefix.as_deref().unwrap_or(""))?;
     let takes_bytes =
         bytes_as_symbols && prefix.is_none() && suffix.is_none() && unk.is_none() && !falls_back;
     let symbols = if takes_bytes {
@@ -538,8 +614,19 @@ fn bpe(file: BpeFile, bytes_as_symbols: bool) -> Result<(Tokens, Model, bool), T
         }))
     };
     let mut bpe = Bpe::new(symbols, merges);
-    bpe.learn_whole(&tokens, file.ignore_merges.unwrap_or(false));
+    bpe.learn_words(&tokens, file.ignore_merges.unwrap_or(false));
     Ok((tokens, Model::Bpe(bpe), takes_bytes))
+}
+
+/// What is put before or after parts of words.
+fn affix(field: &str, text: Option<String>) -> Result<Option<String>, TokenizerError> {
+    match text {
+        Some(text) if text.len() > MAX_AFFIX_BYTES => {
+            let message = format!("expected at most {MAX_AFFIX_BYTES} bytes, got {}", text.len());
+            Err(TokenizerError::field(format!("model.{field}"), message))
+        }
+        text => Ok(text.filter(|text| !text.is_empty())),
+    }
 }
 
 #[derive(Deserialize)]
@@ -565,6 +652,7 @@ fn unigram(file: UnigramFile) -> Result<(Tokens, Model, bool), TokenizerError> {
     let bytes = file.byte_fallback.unwrap_or(false).then(|| byte_tokens(&tokens));
     let pieces = tokens.iter().map(|(id, text)| Piece { text, score: scores[id as usize], id });
     let model = Unigram::new(pieces, min_score, unk, bytes);
+    let model = model.map_err(|message| TokenizerError::field("model.vocab", message))?;
     Ok((tokens, Model::Unigram(model), false))
 }
 
@@ -579,15 +667,20 @@ struct WordPieceFile {
     vocab: VocabFile,
 }
 
-fn word_piece(file: WordPieceFile) -> (Tokens, Model, bool) {
+fn word_piece(file: WordPieceFile) -> Result<(Tokens, Model, bool), TokenizerError> {
     let tokens = file.vocab.0;
+    if let Some(max) = file.max_input_chars_per_word.filter(|&max| max > MAX_WORD_CHARS) {
+        let message = format!("expected at most {MAX_WORD_CHARS}, got {max}");
+        return Err(TokenizerError::field("model.max_input_chars_per_word", message));
+    }
+    let prefix = file.continuing_subword_prefix.unwrap_or_else(|| "##".into());
     let model = WordPiece {
-        prefix: file.continuing_subword_prefix.unwrap_or_else(|| "##".into()),
+        prefix: affix("continuing_subword_prefix", Some(prefix))?.unwrap_or_default(),
         unk: tokens.id_of(file.unk_token.as_deref().unwrap_or("[UNK]")),
         max_word_chars: file.max_input_chars_per_word.map_or(100, |max| max as usize),
         max_token_bytes: tokens.iter().map(|(_, text)| text.len()).max().unwrap_or(0),
     };
-    (tokens, Model::WordPiece(model), false)
+    Ok((tokens, Model::WordPiece(model), false))
 }
 
 #[derive(Deserialize)]
@@ -622,8 +715,8 @@ impl<'de> Deserialize<'de> for VocabFile {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<VocabFile, A::Error> {
                 let mut tokens = Tokens::default();
-                while let Some(token) = map.next_key::<Cow<str>>()? {
-                    tokens.push(&token, map.next_value()?).map_err(A::Error::custom)?;
+                while let Some(token) = map.next_key::<Text>()? {
+                    tokens.push(&token.0, map.next_value()?).map_err(A::Error::custom)?;
                 }
                 tokens.finish().map_err(A::Error::custom)?;
                 Ok(VocabFile(tokens))
@@ -651,8 +744,11 @@ impl<'de> Deserialize<'de> for ScoredVocabFile {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<ScoredVocabFile, A::Error> {
                 let mut file = ScoredVocabFile { tokens: Tokens::default(), scores: Vec::new() };
-                while let Some((token, score)) = seq.next_element::<(Cow<str>, f64)>()? {
-                    file.tokens.push_over(&token, file.scores.len() as TokenId);
+                while let Some((token, score)) = seq.next_element::<(Text, f64)>()? {
+                    if file.scores.len() == MAX_TOKENS {
+                        return Err(A::Error::custom(format!("expected at most {MAX_TOKENS} tokens")));
+                    }
+                    file.tokens.push_over(&token.0, file.scores.len() as TokenId);
                     file.scores.push(score);
                 }
                 file.tokens.finish().map_err(A::Error::custom)?;
@@ -663,66 +759,77 @@ impl<'de> Deserialize<'de> for ScoredVocabFile {
     }
 }
 
-/// `[["a", "b"], …]` or, in older files, `["a b", …]`: all halves in one table.
-struct MergesFile {
-    halves: Table,
-    pairs: Vec<(u32, u32)>,
-}
-
-impl MergesFile {
-    fn intern(&mut self, half: &str) -> u32 {
-        let known = self.halves.get(half.as_bytes());
-        known.or_else(|| self.halves.insert(half.as_bytes())).unwrap_or(0)
-    }
-
-    /// Ranks and results by pair; all three tokens of a merge must be in the vocabulary.
-    fn resolve(self, tokens: &Tokens, prefix: &str) -> Result<FastMap<u64, Merge>, TokenizerError> {
-        let text =
-            |half: u32| std::str::from_utf8(self.halves.key(half)).expect("halves are read from strings");
-        let mut merges = FastMap::default();
-        merges.reserve(self.pairs.len());
-        let mut joined = String::new();
-        for (rank, &(left, right)) in self.pairs.iter().enumerate() {
-            let (left, right) = (text(left), text(right));
-            let id_of = |token: &str| {
-                let message = || format!("expected tokens of the vocabulary, got `{}`", shorten(token));
-                tokens
-                    .id_of(token)
-                    .ok_or_else(|| TokenizerError::field(format!("model.merges[{rank}]"), message()))
-            };
-            let pair = pair(id_of(left)?, id_of(right)?);
-            joined.clear();
-            joined.push_str(left);
-            joined.push_str(right.get(prefix.len()..).unwrap_or(""));
-            merges.insert(pair, Merge { rank: rank as u32, id: id_of(&joined)? });
-        }
-        Ok(merges)
+/// `[["a", "b"], …]` or, in older files, `["a b", …]`: all three tokens of a merge must be in the vocabulary.
+fn merges(raw: &RawValue, tokens: &Tokens, prefix: &str) -> Result<Pairs, TokenizerError> {
+    // Every merge has at least two quotes, or four.
+    let n_quotes = raw.get().bytes().filter(|&byte| byte == b'"').count();
+    let is_nested = raw.get()[1..].trim_start().starts_with('[');
+    let n_merges = n_quotes / if is_nested { 4 } else { 2 };
+    let mut list = MergeList {
+        tokens,
+        prefix,
+        pairs: Pairs::with_capacity(n_merges.min(MAX_MERGES)),
+        joined: String::new(),
+        rank: 0,
+        error: None,
+    };
+    let read = raw.deserialize_seq(&mut list);
+    match list.error {
+        Some(error) => Err(error),
+        None => read.map(|()| list.pairs).map_err(TokenizerError::Json),
     }
 }
 
-impl<'de> Deserialize<'de> for MergesFile {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = MergesFile;
+/// The merges so far.
+struct MergeList<'t> {
+    tokens: &'t Tokens,
+    /// Begins right halves, and is left out where two halves are joined.
+    prefix: &'t str,
+    pairs: Pairs,
+    joined: String,
+    rank: u32,
+    /// Why reading ended early.
+    error: Option<TokenizerError>,
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("an array of merges")
+impl MergeList<'_> {
+    /// One more merge; `Err` ends the reading.
+    fn push(&mut self, left: &str, right: &str) -> Result<(), &'static str> {
+        self.joined.clear();
+        self.joined.push_str(left);
+        self.joined.push_str(right.get(self.prefix.len()..).unwrap_or(""));
+        let id_of = |token: &str| self.tokens.id_of(token).ok_or_else(|| token.to_owned());
+        let ids = id_of(left).and_then(|left| Ok((left, id_of(right)?, id_of(&self.joined)?)));
+        let message = match ids {
+            _ if self.rank as usize == MAX_MERGES => format!("expected at most {MAX_MERGES} merges"),
+            Ok((left, right, id)) => {
+                self.pairs.insert(left, right, Merge { rank: self.rank, id });
+                self.rank += 1;
+                return Ok(());
             }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<MergesFile, A::Error> {
-                let mut file = MergesFile { halves: Table::default(), pairs: Vec::new() };
-                while seq.next_element_seed(OneMerge(&mut file))?.is_some() {}
-                Ok(file)
-            }
-        }
-        deserializer.deserialize_seq(Entries)
+            Err(token) => format!("expected tokens of the vocabulary, got `{}`", shorten(&token)),
+        };
+        self.error = Some(TokenizerError::field(format!("model.merges[{}]", self.rank), message));
+        Err("a merge that is wrong")
     }
 }
 
-struct OneMerge<'a>(&'a mut MergesFile);
+impl<'de> Visitor<'de> for &mut MergeList<'_> {
+    type Value = ();
 
-impl<'de> DeserializeSeed<'de> for OneMerge<'_> {
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an array of merges")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(OneMerge(self))?.is_some() {}
+        Ok(())
+    }
+}
+
+struct OneMerge<'a, 't>(&'a mut MergeList<'t>);
+
+impl<'de> DeserializeSeed<'de> for OneMerge<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -730,7 +837,7 @@ impl<'de> DeserializeSeed<'de> for OneMerge<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for OneMerge<'_> {
+impl<'de> Visitor<'de> for OneMerge<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -745,23 +852,22 @@ impl<'de> Visitor<'de> for OneMerge<'_> {
             line.split_once(' ').filter(|(_, right)| !right.contains(' ')).ok_or_else(|| {
                 E::custom(format!("expected two tokens with a space between, got `{}`", shorten(line)))
             })?;
-        let pair = (self.0.intern(left), self.0.intern(right));
-        self.0.pairs.push(pair);
-        Ok(())
+        self.0.push(left, right).map_err(E::custom)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let mut half =
-            || seq.next_element::<Cow<str>>()?.ok_or_else(|| A::Error::custom("expected two tokens"));
-        let left = self.0.intern(&half()?);
-        let right = self.0.intern(&half()?);
+        let mut half = || seq.next_element::<Text>()?.ok_or_else(|| A::Error::custom("expected two tokens"));
+        let (left, right) = (half()?, half()?);
         if seq.next_element::<IgnoredAny>()?.is_some() {
             return Err(A::Error::custom("expected two tokens, got more"));
         }
-        self.0.pairs.push((left, right));
-        Ok(())
+        self.0.push(&left.0, &right.0).map_err(A::Error::custom)
     }
 }
+
+/// A string that is borrowed from the file where nothing in it is escaped.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Standard base64 with padding.
 fn base64(text: &str) -> Result<Vec<u8>, String> {

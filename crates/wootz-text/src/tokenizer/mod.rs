@@ -25,6 +25,7 @@ mod hash;
 mod json;
 mod model;
 mod normalizer;
+mod pairs;
 mod pattern;
 mod pieces;
 mod post_processor;
@@ -36,6 +37,7 @@ mod stream;
 mod table;
 mod unigram;
 mod wordpiece;
+mod words;
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -46,6 +48,7 @@ pub use error::TokenizerError;
 pub use stream::StreamDecoder;
 
 use self::added::{AddedTokens, Phase};
+use self::bpe::Scratch;
 use self::decoder::Decoder;
 use self::model::Model;
 use self::normalizer::{Normalized, Normalizer};
@@ -180,7 +183,8 @@ impl Tokenizer {
             }
             match &self.parts.model {
                 Model::Bpe(bpe) if bpe.takes_bytes() => {
-                    bpe.encode_bytes(chunk.invalid(), &self.parts.tokens, &mut ids)
+                    let (bytes, mut scratch) = (chunk.invalid(), Scratch::default());
+                    bpe.encode_part(bytes, 0, bytes.len(), &self.parts.tokens, &mut scratch, &mut ids);
                 }
                 _ => self.encode_into("\u{fffd}", false, &mut ids),
             }
@@ -326,18 +330,20 @@ impl Tokenizer {
     }
 
     fn encode_pieces(&self, text: &str, at_start: bool, out: &mut Vec<TokenId>) {
+        let (model, tokens) = (&self.parts.model, &self.parts.tokens);
+        let mut scratch = Scratch::for_text(text.len());
         let Some(pre_tokenizer) = &self.parts.pre_tokenizer else {
-            return self.parts.model.encode(text, &self.parts.tokens, out);
+            return model.encode(text, tokens, &mut scratch, out);
         };
-        if let (Some(scanner), Model::Bpe(bpe)) = (pre_tokenizer.sole_scanner(), &self.parts.model) {
+        if let (Some(scanner), Model::Bpe(bpe)) = (pre_tokenizer.sole_scanner(), model) {
             // PERF: no list of pieces where one scanner makes them all.
-            let piece = |start: usize, end: usize| &text.as_bytes()[start..end];
+            let bytes = text.as_bytes();
             return scanner
-                .each(text, |start, end| bpe.encode_bytes(piece(start, end), &self.parts.tokens, out));
+                .each(text, |start, end| bpe.encode_part(bytes, start, end, tokens, &mut scratch, out));
         }
         let mut pieces = Pieces::whole(Cow::Borrowed(text), at_start);
         pre_tokenizer.apply(&mut pieces);
-        pieces.iter().for_each(|piece| self.parts.model.encode(piece, &self.parts.tokens, out));
+        pieces.iter().for_each(|piece| model.encode(piece, tokens, &mut scratch, out));
     }
 }
 

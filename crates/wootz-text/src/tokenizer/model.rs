@@ -3,7 +3,7 @@
 //! Where:  `model` in `tokenizer.json`, and whatever GGUF and SentencePiece files describe.
 //! Idea:   one enum; the vocabulary lies beside it and is shared.
 
-use super::bpe::Bpe;
+use super::bpe::{Bpe, Scratch};
 use super::table::Tokens;
 use super::unigram::Unigram;
 use super::wordpiece::{WordLevel, WordPiece};
@@ -20,9 +20,9 @@ pub(crate) enum Model {
 
 impl Model {
     /// Appends the tokens of one piece.
-    pub(crate) fn encode(&self, piece: &str, tokens: &Tokens, out: &mut Vec<TokenId>) {
+    pub(crate) fn encode(&self, piece: &str, tokens: &Tokens, scratch: &mut Scratch, out: &mut Vec<TokenId>) {
         match self {
-            Self::Bpe(model) => model.encode(piece, tokens, out),
+            Self::Bpe(model) => model.encode(piece, tokens, scratch, out),
             Self::Unigram(model) => model.encode(piece, tokens, out),
             Self::WordPiece(model) => model.encode(piece, tokens, out),
             Self::WordLevel(model) => model.encode(piece, tokens, out),

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use unicode_categories::UnicodeCategories;
 use unicode_normalization_alignments::UnicodeNormalization;
@@ -69,6 +69,22 @@ impl Normalizer {
             Self::ByteLevel => input.map(|text| byte_level::spell(text.as_bytes())),
             Self::SentencePiece(rules) => input.map(|text| rules.apply(text)),
             Self::Sequence(steps) => steps.iter().for_each(|step| step.apply(input)),
+        }
+    }
+
+    /// How many bytes one byte of text becomes at most.
+    pub(crate) fn growth(&self) -> u64 {
+        match self {
+            Self::Strip { .. } | Self::StripAccents | Self::Nmt => 1,
+            Self::Lowercase | Self::ByteLevel => 2,
+            Self::Nfc | Self::Nfd => 4,
+            Self::Nfkc | Self::Nfkd => 12, // U+FDFA: 3 bytes become 33
+            Self::Replace { pattern, content } => pattern.growth(content),
+            Self::Prepend(prefix) => 1 + prefix.len() as u64,
+            Self::Bert(_) => 2 * 4 * 2,
+            Self::Charsmap(map) => map.growth(),
+            Self::SentencePiece(rules) => 6 * rules.charsmap.growth(),
+            Self::Sequence(steps) => steps.iter().map(Self::growth).fold(1, u64::saturating_mul),
         }
     }
 
@@ -223,21 +239,11 @@ pub(crate) struct SentencePieceRules {
     pub(crate) remove_extra_whitespaces: bool,
     /// Whether spaces are written `▁`.
     pub(crate) escape_whitespaces: bool,
-    /// Symbols that pass through unchanged, by their first byte, longest first.
-    pub(crate) protected: HashMap<u8, Vec<String>>,
+    /// Symbols that pass through unchanged.
+    pub(crate) protected: Protected,
 }
 
 impl SentencePieceRules {
-    /// Lets these symbols pass through unchanged.
-    pub(crate) fn protect<'a>(&mut self, symbols: impl Iterator<Item = &'a str>) {
-        for symbol in symbols {
-            if let Some(&first) = symbol.as_bytes().first() {
-                self.protected.entry(first).or_default().push(symbol.to_owned());
-            }
-        }
-        self.protected.values_mut().for_each(|symbols| symbols.sort_by_key(|symbol| Reverse(symbol.len())));
-    }
-
     pub(crate) fn apply(&self, text: &str) -> String {
         let space = if self.escape_whitespaces { "\u{2581}" } else { " " };
         let mut out = String::with_capacity(text.len() + text.len() / 2 + 3);
@@ -278,15 +284,42 @@ impl SentencePieceRules {
 
     /// The normalized form of the beginning of `text` and how many of its bytes that consumes.
     fn prefix<'a>(&'a self, text: &'a str) -> (&'a str, usize) {
-        let protected = text.bytes().next().and_then(|first| self.protected.get(&first));
-        if let Some(symbol) = protected.into_iter().flatten().find(|symbol| text.starts_with(symbol.as_str()))
-        {
+        if let Some(symbol) = self.protected.longest_prefix(text) {
             return (symbol, symbol.len());
         }
         self.charsmap.longest_prefix(text).unwrap_or_else(|| {
             let len = text.chars().next().map_or(0, char::len_utf8);
             (&text[..len], len)
         })
+    }
+}
+
+/// Symbols to be found at a place of a text.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Protected {
+    symbols: HashSet<String>,
+    /// The lengths of symbols that begin with a byte, longest first: a place costs as many look-ups, however many
+    /// symbols there are.
+    lengths: HashMap<u8, Vec<usize>>,
+}
+
+impl Protected {
+    pub(crate) fn new<'a>(symbols: impl Iterator<Item = &'a str>) -> Self {
+        let mut protected = Self::default();
+        for symbol in symbols.filter(|symbol| !symbol.is_empty()) {
+            protected.symbols.insert(symbol.to_owned());
+            let lengths = protected.lengths.entry(symbol.as_bytes()[0]).or_default();
+            if let Err(at) = lengths.binary_search_by_key(&Reverse(symbol.len()), |&length| Reverse(length)) {
+                lengths.insert(at, symbol.len());
+            }
+        }
+        protected
+    }
+
+    fn longest_prefix<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let lengths = self.lengths.get(text.as_bytes().first()?)?;
+        let prefixes = lengths.iter().filter_map(|&length| text.get(..length));
+        prefixes.into_iter().find(|&prefix| self.symbols.contains(prefix))
     }
 }
 
@@ -325,6 +358,24 @@ mod tests {
         check(&Normalizer::SentencePiece(rules.clone()), "   ", "");
         let rules = SentencePieceRules { remove_extra_whitespaces: false, ..rules };
         check(&Normalizer::SentencePiece(rules), " a  ", "▁▁a▁▁");
+    }
+
+    #[test]
+    fn the_longest_protected_symbol_is_found() {
+        let protected = Protected::new(["ab", "abc", "é", ""].into_iter());
+        let check = |text: &str, expected: Option<&str>| assert_eq!(protected.longest_prefix(text), expected);
+        check("abcd", Some("abc"));
+        check("abé", Some("ab"));
+        check("éa", Some("é"));
+        check("a", None);
+        check("", None);
+    }
+
+    #[test]
+    fn growth_multiplies_over_a_sequence() {
+        let double = Normalizer::Replace { pattern: Pattern::Literal("a".into()), content: "aa".into() };
+        assert_eq!(double.growth(), 2);
+        assert_eq!(Normalizer::Sequence(vec![double; 10]).growth(), 1024);
     }
 
     #[test]

@@ -66,6 +66,15 @@ impl Pattern {
         Ok(Self::Regex(Box::new(regex)))
     }
 
+    /// How many bytes one byte of text becomes at most where matches are replaced.
+    pub(crate) fn growth(&self, content: &str) -> u64 {
+        match self {
+            Self::Literal(literal) => content.len().div_ceil(literal.len().max(1)).max(1) as u64,
+            // An expression may match between any two bytes.
+            Self::Scanner(_) | Self::Regex(_) => 1 + content.len() as u64,
+        }
+    }
+
     /// All parts of the text in order, without gaps. A search that exceeds its budget leaves the rest unmatched.
     pub(crate) fn parts(&self, text: &str) -> Vec<Part> {
         let mut parts = Vec::new();
@@ -99,6 +108,66 @@ impl Pattern {
             }
         }
     }
+}
+
+/// What compiling an expression may cost in literals: a class of characters counts as many, and what is repeated
+/// counts as often as it may be copied. Too much rather than too little: repeating a group counts for all before it.
+pub(crate) fn cost(expression: &str) -> u64 {
+    const CLASS: u64 = 256;
+    let (mut sum, mut last) = (0_u64, 0_u64);
+    let mut rest = expression;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        let before = last;
+        last = match c {
+            '(' if ignores_spaces(rest) => return u64::MAX, // a repetition may then stand anywhere
+            '{' => match copies(rest) {
+                Some((copies, after)) => {
+                    rest = after;
+                    last.saturating_mul(copies.saturating_sub(1))
+                }
+                None => 1,
+            },
+            '[' | '.' => CLASS,
+            '\\' => {
+                let escaped = rest.chars().next().unwrap_or('\\');
+                rest = after_escape(rest, escaped);
+                let is_class = escaped.is_ascii_alphabetic() && !"rntfvae".contains(escaped);
+                if is_class { CLASS } else { 1 }
+            }
+            _ => 1,
+        };
+        sum = sum.saturating_add(last);
+        last = match c {
+            ')' | ']' => sum,
+            '{' | '*' | '+' | '?' => before.saturating_add(last),
+            _ => last,
+        };
+    }
+    sum
+}
+
+/// What follows `\p{L}`, `\pL`, `\x{41}` or any other escape.
+fn after_escape(rest: &str, escaped: char) -> &str {
+    let rest = rest.strip_prefix(escaped).unwrap_or(rest);
+    match rest.strip_prefix('{').filter(|_| "pPxuUkgNo".contains(escaped)) {
+        Some(name) => name.split_once('}').map_or("", |(_, rest)| rest),
+        None if matches!(escaped, 'p' | 'P') => rest.char_indices().nth(1).map_or("", |(at, _)| &rest[at..]),
+        None => rest,
+    }
+}
+
+/// Whether `(` begins flags with `x` among them.
+fn ignores_spaces(group: &str) -> bool {
+    let flags = group.strip_prefix('?').unwrap_or("").split([':', ')']).next().unwrap_or("");
+    flags.contains('x') && flags.bytes().all(|flag| flag.is_ascii_alphabetic() || flag == b'-')
+}
+
+/// How many copies `3}`, `3,}` or `3,7}` may make, and what follows.
+fn copies(braces: &str) -> Option<(u64, &str)> {
+    let (bounds, after) = braces.split_once('}')?;
+    let numbers = bounds.split(',').map(|number| number.trim().parse::<u64>());
+    Some((numbers.filter_map(Result::ok).max()?, after))
 }
 
 /// Spells out the classes that mean something else in Oniguruma's Ruby syntax: `\w` has no joiners there, `\h` is a hex
@@ -281,5 +350,22 @@ mod tests {
         assert_eq!(parts.iter().map(|part| part.0.len()).sum::<usize>(), text.len());
         assert!(Pattern::regex("(", "p").is_err());
         assert!(Pattern::regex(r"(?:a{1000}){1000}{1000}", "p").is_err());
+    }
+
+    #[test]
+    fn an_expression_costs_what_it_may_be_copied_to() {
+        let at_least = |expression: &str, least: u64| {
+            assert!(cost(expression) >= least, "{expression}: {}", cost(expression))
+        };
+        at_least(r"\w{1000}", 256_000);
+        at_least(r"\p{L}{1,1000}?", 256_000);
+        at_least(r"\pL{9}{9}", 81 * 256);
+        at_least(r"[\w)]{1000}", 256_000);
+        at_least(r"(?:\w[(]){1000}", 512_000);
+        at_least(r"(?:(?:a{100}){100}){100}", 1_000_000);
+        at_least(r"(?x) \w {1000}", u64::MAX);
+        at_least(r"\w+{1000}", 256_000);
+        assert!((5_000..15_000).contains(&cost(crate::tokenizer::ggml::O200K_REGEX)));
+        assert_eq!((cost("abc"), cost(r"a\.")), (3, 2));
     }
 }

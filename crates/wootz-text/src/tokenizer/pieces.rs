@@ -7,19 +7,20 @@
 
 use std::collections::HashMap;
 
-use super::added::{AddedToken, AddedTokens};
-use super::bpe::{Bpe, CharSymbols, Merge, Symbols, pair};
+use super::added::{AddedToken, AddedTokens, MAX_ADDED};
+use super::bpe::{Bpe, CharSymbols, Symbols};
 use super::decoder::Decoder;
-use super::hash::FastMap;
 use super::model::Model;
+use super::pairs::Merge;
 use super::pattern::Pattern;
 use super::table::Tokens;
-use super::unigram::{Piece, Unigram};
+use super::unigram::{MAX_PIECE_BYTES, Piece, Unigram};
 use super::{TokenizerError, byte_tokens};
 use crate::{TokenId, TokenType};
 
-/// Longest piece in bytes: cutting a piece everywhere costs the square of its length.
-const MAX_PIECE_BYTES: usize = 512;
+/// Most pieces of a BPE, and ways to make one of two others; the largest vocabulary that is known has 262,144 and 514,906.
+const MAX_BPE_PIECES: usize = 1 << 19;
+const MAX_MERGES: usize = 3 << 18;
 
 /// One entry of such a vocabulary; its place is its id.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +39,7 @@ impl Scored<'_> {
 
 /// All pieces by text and id.
 pub(crate) fn tokens(pieces: &[Scored]) -> Result<Tokens, TokenizerError> {
-    let mut tokens = Tokens::default();
+    let mut tokens = Tokens::with_capacity(pieces.len(), pieces.iter().map(|piece| piece.text.len()).sum());
     pieces.iter().enumerate().for_each(|(id, piece)| tokens.push_over(piece.text, id as TokenId));
     tokens.finish()?;
     Ok(tokens)
@@ -53,6 +54,19 @@ pub(crate) enum UserDefined {
     Normalized,
     /// In raw text, as llama.cpp does: what follows begins anew.
     Raw,
+}
+
+/// Refuses more pieces that are matched in text as they are than there may be added tokens.
+///
+/// # Errors
+/// [`TokenizerError::Field`].
+pub(crate) fn check_added(pieces: &[Scored]) -> Result<(), TokenizerError> {
+    let n_added = pieces.iter().filter(|piece| piece.kind != TokenType::Normal).count();
+    if n_added > MAX_ADDED {
+        let message = format!("expected at most {MAX_ADDED} that are not normal, got {n_added}");
+        return Err(TokenizerError::field("pieces", message));
+    }
+    Ok(())
 }
 
 /// Control and unknown pieces become special tokens, user-defined ones added tokens.
@@ -83,20 +97,24 @@ pub(crate) fn bpe(
     let bytes = byte_tokens(tokens);
     let mut pseudo: HashMap<char, TokenId> = HashMap::new();
     let first_pseudo = pieces.len() as TokenId;
-    let mut by_text: HashMap<&str, TokenId> = HashMap::new();
-    by_text.extend(
-        pieces.iter().enumerate().filter(|(_, p)| p.is_text()).map(|(id, p)| (p.text, id as TokenId)),
-    );
+    if pieces.len() > MAX_BPE_PIECES {
+        let message = format!("expected at most {MAX_BPE_PIECES} pieces of a BPE, got {}", pieces.len());
+        return Err(TokenizerError::field("tokens", message));
+    }
     let ranks = ranks(pieces);
-    let mut merges: FastMap<u64, Merge> = FastMap::default();
+    let mut merges: Vec<(TokenId, TokenId, Merge)> = Vec::new();
     for (id, piece) in pieces.iter().enumerate().filter(|(_, piece)| piece.is_text()) {
         if piece.text.len() > MAX_PIECE_BYTES {
             let message =
                 format!("expected pieces of at most {MAX_PIECE_BYTES} bytes, got {}", piece.text.len());
             return Err(TokenizerError::field(format!("tokens[{id}]"), message));
         }
+        if merges.len() > MAX_MERGES {
+            let message = format!("expected at most {MAX_MERGES} ways to make pieces of pieces");
+            return Err(TokenizerError::field("tokens", message));
+        }
         let mut symbol = |text: &str| {
-            if let Some(&id) = by_text.get(text) {
+            if let Some(id) = tokens.id_of(text).filter(|&id| pieces[id as usize].is_text()) {
                 return Some(id);
             }
             let mut chars = text.chars();
@@ -104,10 +122,11 @@ pub(crate) fn bpe(
             let next = first_pseudo + pseudo.len() as TokenId;
             Some(*pseudo.entry(c).or_insert(next))
         };
+        let whole = tokens.id_of(piece.text).unwrap_or(id as TokenId);
         for (cut, _) in piece.text.char_indices().skip(1) {
             let (left, right) = piece.text.split_at(cut);
             if let (Some(left), Some(right)) = (symbol(left), symbol(right)) {
-                merges.insert(pair(left, right), Merge { rank: ranks[id], id: by_text[piece.text] });
+                merges.push((left, right, Merge { rank: ranks[id], id: whole }));
             }
         }
     }
@@ -120,27 +139,33 @@ pub(crate) fn bpe(
     let leftovers = leftovers.collect();
     let chars =
         CharSymbols { pseudo, bytes: falls_back.then_some(bytes), unk, fuse_unk, ..CharSymbols::default() };
-    let bpe = Bpe::new(Symbols::Chars(Box::new(chars)), merges).with_leftovers(first_pseudo, leftovers);
+    let bpe = Bpe::new(Symbols::Chars(Box::new(chars)), merges.into_iter().collect())
+        .with_leftovers(first_pseudo, leftovers);
     Ok(Model::Bpe(bpe))
 }
 
 /// Places in the order of falling scores, equal for equal scores.
 fn ranks(pieces: &[Scored]) -> Vec<u32> {
-    let mut order: Vec<usize> = (0..pieces.len()).collect();
-    order.sort_by(|&a, &b| pieces[b].score.total_cmp(&pieces[a].score));
+    let score = |id: u32| pieces[id as usize].score;
+    let mut order: Vec<u32> = (0..pieces.len() as u32).collect();
+    order.sort_by(|&a, &b| score(b).total_cmp(&score(a)));
     let mut ranks = vec![0; pieces.len()];
     let mut rank = 0;
     for (i, &id) in order.iter().enumerate() {
-        if i > 0 && pieces[order[i - 1]].score != pieces[id].score {
+        if i > 0 && score(order[i - 1]) != score(id) {
             rank += 1;
         }
-        ranks[id] = rank;
+        ranks[id as usize] = rank;
     }
     ranks
 }
 
 /// A Unigram model over the pieces that text can become.
-pub(crate) fn unigram(pieces: &[Scored], tokens: &Tokens, unk: Option<TokenId>) -> Unigram {
+pub(crate) fn unigram(
+    pieces: &[Scored],
+    tokens: &Tokens,
+    unk: Option<TokenId>,
+) -> Result<Unigram, TokenizerError> {
     let normal = || pieces.iter().filter(|piece| piece.kind == TokenType::Normal).map(|piece| piece.score);
     let min_score = normal().fold(f32::INFINITY, f32::min);
     let max_score = normal().fold(f32::NEG_INFINITY, f32::max);
@@ -153,6 +178,7 @@ pub(crate) fn unigram(pieces: &[Scored], tokens: &Tokens, unk: Option<TokenId>) 
     let bytes = byte_tokens(tokens);
     let bytes = bytes.iter().any(Option::is_some).then_some(bytes);
     Unigram::new(scored, f64::from(min_score), unk, bytes)
+        .map_err(|message| TokenizerError::field("tokens", message))
 }
 
 /// `▁` to spaces, byte tokens to text, and the space at the beginning taken back if one was added.

@@ -129,6 +129,17 @@ impl PreTokenizer {
         }
     }
 
+    /// How many bytes one byte of text becomes at most.
+    pub(crate) fn growth(&self) -> u64 {
+        match self {
+            Self::ByteLevel { spell: true, .. } => 4, // a space before every piece, two bytes for each
+            Self::ByteLevel { .. } => 2,
+            Self::Metaspace { replacement, .. } => 2 * replacement.len_utf8() as u64,
+            Self::Sequence(steps) => steps.iter().map(Self::growth).fold(1, u64::saturating_mul),
+            _ => 1,
+        }
+    }
+
     pub(crate) fn apply(&self, pieces: &mut Pieces) {
         let by =
             |behavior: Behavior, parts: fn(&str) -> Vec<Part>| move |text: &str| behavior.pieces(parts(text));

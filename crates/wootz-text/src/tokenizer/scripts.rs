@@ -5,13 +5,14 @@
 //! Source: Hugging Face `tokenizers`, `UnicodeScripts`; SentencePiece's rule that Japanese scripts are one.
 
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use regex_syntax::hir::{Class, HirKind};
 
-/// Sorted, disjoint ranges of characters with the number of their script.
+/// Sorted, disjoint ranges of characters with the number of their script; clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Scripts {
-    ranges: Vec<(u32, u32, u16)>,
+    ranges: Arc<[(u32, u32, u16)]>,
 }
 
 /// Scripts as Unicode spells them; the first three are one.
@@ -159,18 +160,24 @@ const NAMES: &[&str] = &[
 const SOUND_MARK: char = '\u{30fc}';
 
 impl Scripts {
-    /// Builds the table; takes some milliseconds.
-    pub(crate) fn new() -> Self {
+    /// The table, built at the first call, which takes some milliseconds.
+    pub(crate) fn get() -> Self {
+        static TABLE: OnceLock<Scripts> = OnceLock::new();
+        TABLE.get_or_init(Self::build).clone()
+    }
+
+    fn build() -> Self {
         let mut ranges: Vec<(u32, u32, u16)> = Vec::new();
         for (script, name) in NAMES.iter().enumerate() {
-            let parsed =
-                regex_syntax::parse(&format!(r"\p{{Script={name}}}")).expect("the tables know all names");
+            // COMPAT: characters that came after Unicode 9 have no script.
+            let class = format!(r"[\p{{Script={name}}}&&\p{{Age=9.0}}]");
+            let parsed = regex_syntax::parse(&class).expect("the tables know all names");
             let HirKind::Class(Class::Unicode(class)) = parsed.kind() else { continue };
             ranges
                 .extend(class.iter().map(|range| (range.start() as u32, range.end() as u32, script as u16)));
         }
         ranges.sort_unstable();
-        Self { ranges }
+        Self { ranges: ranges.into() }
     }
 
     /// The runs of one script each; spaces and unknown characters belong to the run around them.
@@ -197,6 +204,8 @@ impl Scripts {
         if c == ' ' {
             return None;
         }
+        // COMPAT: two accents of Devanagari became inherited after Unicode 9.
+        let c = if matches!(c, '\u{953}' | '\u{954}') { '\u{950}' } else { c };
         let at = self.ranges.partition_point(|range| range.1 < c as u32);
         let range = self.ranges.get(at).filter(|range| range.0 <= c as u32)?;
         Some(if range.2 <= 2 { 0 } else { range.2 })
@@ -208,9 +217,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn characters_after_unicode_9_belong_to_no_script() {
+        assert_eq!(Scripts::get().runs("\u{20bf}xй"), [3..4, 4..6]);
+        assert_eq!(Scripts::get().runs("ऋ\u{954}ऋx"), [0..9, 9..10]);
+    }
+
+    #[test]
     fn japanese_scripts_are_one_and_spaces_belong_to_any() {
         let text = "どこで生れ。Yes Да";
-        let runs = Scripts::new().runs(text);
+        let runs = Scripts::get().runs(text);
         assert_eq!(
             runs.into_iter().map(|run| &text[run]).collect::<Vec<_>>(),
             ["どこで生れ", "。", "Yes ", "Да"]

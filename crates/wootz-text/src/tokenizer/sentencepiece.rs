@@ -6,10 +6,10 @@
 //! Source: SentencePiece, `sentencepiece_model.proto`; Protocol Buffers encoding.
 
 use super::model::Model;
-use super::normalizer::{Normalizer, SentencePieceRules};
+use super::normalizer::{Normalizer, Protected, SentencePieceRules};
 use super::pieces::{self, Scored, UserDefined};
 use super::post_processor::PostProcessor;
-use super::table::shorten;
+use super::table::{MAX_TOKENS, shorten};
 use super::{Parts, SpecialTokens, TokenizerError, charsmap::Charsmap};
 use crate::{TokenId, TokenType, Vocab, VocabKind};
 
@@ -22,7 +22,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Parts, SpecialTokens), TokenizerErro
     let user_defined = if file.model_type == BPE { UserDefined::Normalized } else { UserDefined::Scored };
     let added = pieces::added(&file.pieces, user_defined)?;
     let model = match file.model_type {
-        UNIGRAM => Model::Unigram(pieces::unigram(&file.pieces, &tokens, special.unk).rounding()),
+        UNIGRAM => Model::Unigram(pieces::unigram(&file.pieces, &tokens, special.unk)?.rounding()),
         BPE => pieces::bpe(&file.pieces, &tokens, special.unk, true)?,
         other => {
             let message = format!("expected 1 (Unigram) or 2 (BPE), got {other}");
@@ -58,6 +58,10 @@ pub(crate) fn describe(bytes: &[u8]) -> Result<Vocab, TokenizerError> {
     })
 }
 
+/// Memory that a piece takes while a model is read, and memory that any file may take.
+const PIECE_BYTES: usize = 100;
+const SPARE_BYTES: usize = 60 << 20;
+
 const UNIGRAM: u64 = 1;
 const BPE: u64 = 2;
 
@@ -72,8 +76,16 @@ struct ModelFile<'a> {
 
 impl<'a> ModelFile<'a> {
     fn parse(bytes: &'a [u8]) -> Result<Self, TokenizerError> {
+        let n_pieces = Message::new(bytes, "model").flatten().filter(|field| field.number == 1).count();
+        // What reading takes must be in proportion to the file: a piece without a text of its own is cheap to write.
+        let max_pieces = MAX_TOKENS.min((3 * bytes.len() + SPARE_BYTES) / PIECE_BYTES);
+        if n_pieces > max_pieces {
+            let message =
+                format!("expected at most {max_pieces} pieces in {} bytes, got {n_pieces}", bytes.len());
+            return Err(TokenizerError::field("pieces", message));
+        }
         let mut file = Self {
-            pieces: Vec::new(),
+            pieces: Vec::with_capacity(n_pieces),
             rules: SentencePieceRules {
                 add_dummy_prefix: true,
                 remove_extra_whitespaces: true,
@@ -95,8 +107,9 @@ impl<'a> ModelFile<'a> {
         if file.pieces.is_empty() {
             return Err(TokenizerError::field("pieces", "expected at least one piece, got none"));
         }
-        let protected = file.pieces.iter().filter(|piece| piece.kind == TokenType::UserDefined);
-        file.rules.protect(protected.map(|piece| piece.text));
+        pieces::check_added(&file.pieces)?;
+        let defined = file.pieces.iter().filter(|piece| piece.kind == TokenType::UserDefined);
+        file.rules.protected = Protected::new(defined.map(|piece| piece.text));
         Ok(file)
     }
 
@@ -119,6 +132,9 @@ impl<'a> ModelFile<'a> {
                 }
                 _ => {}
             }
+        }
+        if piece.text.is_empty() {
+            return Err(TokenizerError::field(path(), "expected a text, got an empty one"));
         }
         if !piece.score.is_finite() {
             let message =
@@ -282,7 +298,7 @@ mod tests {
         let (parts, special) = read(&bytes).unwrap();
         assert_eq!((special.bos, special.eos.as_slice(), special.unk), (Some(1), &[2][..], Some(0)));
         let mut ids = Vec::new();
-        parts.model.encode("▁abcx", &parts.tokens, &mut ids);
+        parts.model.encode("▁abcx", &parts.tokens, &mut Default::default(), &mut ids);
         assert_eq!(ids, [3, 4, 0]);
         for cut in 0..bytes.len() {
             let _ = read(&bytes[..cut]); // an error or a smaller model, never a panic

@@ -6,13 +6,15 @@
 //!
 //! # Invariants
 //! - Strings are numbered from 0 in the order of insertion; no string occurs twice.
-//! - `slots` has a power of two of entries and is at most half full.
+//! - `slots` is at most half full.
 
 use super::TokenizerError;
-use super::hash::Seed;
+use super::hash::{Seed, place};
 use crate::TokenId;
 
 const EMPTY: u32 = u32::MAX;
+/// Most tokens of a vocabulary; the largest that are known have 901,629 and 262,144.
+pub(crate) const MAX_TOKENS: usize = 1 << 20;
 /// Holes that a numbering may have besides three for each token.
 const MAX_HOLES: usize = 1 << 20;
 
@@ -26,31 +28,36 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// Room for so many strings with so many bytes in all.
+    pub(crate) fn with_capacity(n_keys: usize, n_bytes: usize) -> Self {
+        Self {
+            arena: Vec::with_capacity(n_bytes),
+            ends: Vec::with_capacity(n_keys),
+            slots: vec![EMPTY; n_slots(n_keys)],
+            seed: Seed::default(),
+        }
+    }
+
     /// The number of a string that is there.
     pub(crate) fn get(&self, key: &[u8]) -> Option<u32> {
-        let mask = self.slots.len().checked_sub(1)?;
-        let mut at = self.seed.hash(key) as usize & mask;
-        loop {
-            match self.slots[at] {
-                EMPTY => return None,
-                number if self.key(number) == key => return Some(number),
-                _ => at = (at + 1) & mask,
-            }
-        }
+        let number = *self.slots.get(self.find(key))?;
+        (number != EMPTY).then_some(number)
     }
 
     /// Numbers a new string; `None` if it is there already.
     pub(crate) fn insert(&mut self, key: &[u8]) -> Option<u32> {
-        if self.get(key).is_some() {
-            return None;
-        }
-        if (self.ends.len() + 1) * 2 > self.slots.len() {
+        if n_slots(self.ends.len() + 1) > self.slots.len() {
             self.grow();
         }
+        let at = self.find(key);
+        if self.slots[at] != EMPTY {
+            return None;
+        }
         let number = u32::try_from(self.ends.len()).ok().filter(|&number| number != EMPTY)?;
+        let end = u32::try_from(self.arena.len() + key.len()).ok()?;
         self.arena.extend_from_slice(key);
-        self.ends.push(u32::try_from(self.arena.len()).ok()?);
-        self.place(number);
+        self.ends.push(end);
+        self.slots[at] = number;
         Some(number)
     }
 
@@ -61,21 +68,27 @@ impl Table {
         &self.arena[start as usize..self.ends[number] as usize]
     }
 
-    fn place(&mut self, number: u32) {
-        let mask = self.slots.len() - 1;
-        let mut at = self.seed.hash(self.key(number)) as usize & mask;
-        while self.slots[at] != EMPTY {
-            at = (at + 1) & mask;
+    /// The slot of a key, or the empty one where it would stand.
+    fn find(&self, key: &[u8]) -> usize {
+        let mut at = place(self.seed.hash(key), self.slots.len());
+        while self.slots.get(at).is_some_and(|&number| number != EMPTY && self.key(number) != key) {
+            at = if at + 1 == self.slots.len() { 0 } else { at + 1 };
         }
-        self.slots[at] = number;
+        at
     }
 
     fn grow(&mut self) {
-        let n_slots = (self.slots.len() * 2).max(16);
-        self.slots.clear();
-        self.slots.resize(n_slots, EMPTY);
-        (0..self.ends.len() as u32).for_each(|number| self.place(number));
+        self.slots = vec![EMPTY; n_slots((self.ends.len() * 2).max(8))];
+        for number in 0..self.ends.len() as u32 {
+            let at = self.find(self.key(number));
+            self.slots[at] = number;
+        }
     }
+}
+
+/// Slots for so many keys: half of them stay empty.
+fn n_slots(n_keys: usize) -> usize {
+    2 * n_keys + 2
 }
 
 /// A vocabulary: tokens as spelled, with their ids.
@@ -89,11 +102,21 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
+    /// Room for so many tokens with so many bytes in all.
+    pub(crate) fn with_capacity(n_tokens: usize, n_bytes: usize) -> Self {
+        let (table, ids) = (Table::with_capacity(n_tokens, n_bytes), Vec::with_capacity(n_tokens));
+        Self { table, ids, ..Self::default() }
+    }
+
     /// Adds a token; call [`finish`](Tokens::finish) after the last.
     ///
     /// # Errors
-    /// A spelling that occurred before.
+    /// A spelling that occurred before, or too many tokens.
     pub(crate) fn push(&mut self, text: &str, id: TokenId) -> Result<(), TokenizerError> {
+        if self.ids.len() == MAX_TOKENS {
+            let message = format!("expected at most {MAX_TOKENS} tokens");
+            return Err(TokenizerError::field("model.vocab", message));
+        }
         if self.table.insert(text.as_bytes()).is_none() {
             let before = self.table.get(text.as_bytes()).map(|number| self.ids[number as usize]);
             let message = format!("token `{}` has the ids {} and {id}", shorten(text), before.unwrap_or(id));
@@ -158,6 +181,11 @@ impl Tokens {
     /// Tokens that there are.
     pub(crate) fn len(&self) -> usize {
         self.ids.len()
+    }
+
+    /// Bytes of all tokens as spelled.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.table.arena.len()
     }
 
     /// One more than the largest id.

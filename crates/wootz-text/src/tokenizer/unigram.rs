@@ -10,6 +10,9 @@ use crate::TokenId;
 /// An unknown character scores this much below the worst token.
 const UNK_PENALTY: f64 = 10.0;
 
+/// Longest piece in bytes: a place of a text costs as many steps.
+pub(crate) const MAX_PIECE_BYTES: usize = 512;
+
 /// A trained unigram model.
 #[derive(Debug, Clone)]
 pub(crate) struct Unigram {
@@ -34,28 +37,27 @@ pub(crate) struct Piece<'a> {
 }
 
 impl Unigram {
-    /// `min_score` is the worst score that counts for unknown characters.
+    /// `min_score` is the worst score that counts for unknown characters. The error says what was expected.
     pub(crate) fn new<'a>(
         pieces: impl Iterator<Item = Piece<'a>>,
         min_score: f64,
         unk: Option<TokenId>,
         bytes: Option<Box<[Option<TokenId>; 256]>>,
-    ) -> Self {
-        let mut model = Self {
-            trie: Trie::default(),
-            scores: Vec::new(),
-            ids: Vec::new(),
-            unk_score: min_score - UNK_PENALTY,
-            unk,
-            bytes,
-            rounds: false,
-        };
+    ) -> Result<Self, String> {
+        let n_pieces = pieces.size_hint().1.unwrap_or(0);
+        let mut texts = Vec::with_capacity(n_pieces);
+        let (mut scores, mut ids) = (Vec::with_capacity(n_pieces), Vec::with_capacity(n_pieces));
         for piece in pieces {
-            model.trie.insert(piece.text.as_bytes(), model.ids.len() as u32);
-            model.scores.push(piece.score);
-            model.ids.push(piece.id);
+            if piece.text.len() > MAX_PIECE_BYTES {
+                let got = piece.text.len();
+                return Err(format!("expected pieces of at most {MAX_PIECE_BYTES} bytes, got {got}"));
+            }
+            texts.push(piece.text);
+            scores.push(piece.score);
+            ids.push(piece.id);
         }
-        model
+        let trie = Trie::new(&texts)?;
+        Ok(Self { trie, scores, ids, unk_score: min_score - UNK_PENALTY, unk, bytes, rounds: false })
     }
 
     /// Rounds all sums to f32.
@@ -140,41 +142,68 @@ struct Step {
     entry: Option<u32>,
 }
 
-/// A trie of byte strings: nodes in one row, children of a node found by hashing (node, byte).
+/// A trie of byte strings, breadth first: the children of a node lie side by side, in the order of their bytes.
 #[derive(Debug, Clone, Default)]
 struct Trie {
-    children: super::hash::FastMap<u64, u32>,
-    /// The entry that ends at a node, by node; the root is node 0.
-    ends: Vec<Option<u32>>,
+    /// The byte that leads to each node; the root is node 0.
+    labels: Vec<u8>,
+    /// Where the children of each node begin; they end where those of the next node begin.
+    children: Vec<u32>,
+    /// The entry that ends at each node, or [`NONE`].
+    entries: Vec<u32>,
 }
 
+const NONE: u32 = u32::MAX;
+/// Most nodes; the largest vocabularies that are known need a third of them.
+const MAX_NODES: usize = 1 << 22;
+
 impl Trie {
-    fn insert(&mut self, key: &[u8], entry: u32) {
-        if self.ends.is_empty() {
-            self.ends.push(None);
-        }
-        let mut node = 0;
-        for &byte in key {
-            let next = self.ends.len() as u32;
-            node = *self.children.entry(u64::from(node) << 8 | u64::from(byte)).or_insert(next);
-            if node == next {
-                self.ends.push(None);
+    /// From keys, whose places are their entries; of equal keys the last one counts.
+    fn new(keys: &[&str]) -> Result<Self, String> {
+        let mut order: Vec<u32> = (0..keys.len() as u32).collect();
+        order.sort_by_key(|&entry| (keys[entry as usize], entry));
+        order.retain(|&entry| !keys[entry as usize].is_empty());
+        let key = |at: u32| keys[order[at as usize] as usize].as_bytes();
+        let mut trie = Self { labels: vec![0], ..Self::default() };
+        // The keys below each node of one level.
+        let (mut level, mut depth) = (vec![(0, order.len() as u32)], 0);
+        while !level.is_empty() {
+            let mut next = Vec::new();
+            for (mut start, end) in level {
+                let mut entry = NONE;
+                while start < end && key(start).len() == depth {
+                    entry = order[start as usize];
+                    start += 1;
+                }
+                trie.entries.push(entry);
+                trie.children.push(trie.labels.len() as u32);
+                while start < end {
+                    let label = key(start)[depth];
+                    let n_alike = (start..end).take_while(|&at| key(at)[depth] == label).count() as u32;
+                    trie.labels.push(label);
+                    next.push((start, start + n_alike));
+                    start += n_alike;
+                }
             }
+            if trie.labels.len() > MAX_NODES {
+                return Err(format!("expected pieces with at most {MAX_NODES} different beginnings"));
+            }
+            (level, depth) = (next, depth + 1);
         }
-        if !key.is_empty() {
-            self.ends[node as usize] = Some(entry);
-        }
+        trie.children.push(trie.labels.len() as u32);
+        Ok(trie)
     }
 
     fn each_prefix(&self, text: &[u8], mut each: impl FnMut(usize, u32)) {
         let mut node = 0;
         for (i, &byte) in text.iter().enumerate() {
-            match self.children.get(&(u64::from(node) << 8 | u64::from(byte))) {
-                Some(&child) => node = child,
+            let (start, end) = (self.children[node] as usize, self.children[node + 1] as usize);
+            match self.labels[start..end].iter().position(|&label| label == byte) {
+                Some(child) => node = start + child,
                 None => return,
             }
-            if let Some(entry) = self.ends[node as usize] {
-                each(i + 1, entry);
+            if self.entries[node] != NONE {
+                each(i + 1, self.entries[node]);
             }
         }
     }
@@ -185,12 +214,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_trie_gives_all_prefixes_shortest_first() {
+        let trie = Trie::new(&["abc", "a", "", "b", "ab", "ab", "é", "xyz"]).unwrap();
+        let check = |text: &str, expected: &[(usize, u32)]| {
+            let mut found = Vec::new();
+            trie.each_prefix(text.as_bytes(), |len, entry| found.push((len, entry)));
+            assert_eq!(found, expected, "{text}");
+        };
+        check("abcd", &[(1, 1), (2, 5), (3, 0)]);
+        check("éa", &[(2, 6)]);
+        check("xy", &[]);
+        check("", &[]);
+        assert!(Trie::new(&[]).is_ok_and(|trie| trie.labels.len() == 1));
+    }
+
+    #[test]
     fn the_likeliest_cut_wins_and_unknowns_fuse() {
         let scores =
             [("<unk>", 0.0), ("a", 0.0), ("b", 0.0), ("c", 0.0), ("d", 0.0), ("cd", 1.0), ("ab", 2.0)];
         let scores = scores.into_iter().chain([("abc", 5.0), ("abcd", 10.0)]);
         let pieces = scores.enumerate().map(|(id, (text, score))| Piece { text, score, id: id as TokenId });
-        let model = Unigram::new(pieces, 0.0, Some(0), None);
+        let model = Unigram::new(pieces, 0.0, Some(0), None).unwrap();
         let mut out = Vec::new();
         model.encode("abcdacdxx", &Tokens::default(), &mut out);
         assert_eq!(out, [8, 1, 5, 0]);

@@ -5,8 +5,11 @@ use std::path::Path;
 use serde_json::Value;
 use wootz_text::{ChatInput, ChatTemplate, Message, Now, ToolSpec};
 
+use crate::memory::alone;
+
 #[test]
 fn all_families_agree_with_transformers() {
+    let _alone = alone();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/templates.json");
     let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let cases = golden["cases"].as_array().unwrap();

@@ -3,4 +3,5 @@
 mod golden_templates;
 mod golden_tokenizers;
 mod hostile;
+mod memory;
 mod streaming;

@@ -3,6 +3,7 @@
 use wootz_text::{StreamDecoder, TokenId, Tokenizer};
 
 use crate::golden_tokenizers::{NAMES, open, texts};
+use crate::memory::alone;
 
 fn stream(tokenizer: &Tokenizer, ids: &[TokenId], skip_special: bool) -> String {
     let mut decoder = StreamDecoder::new(skip_special);
@@ -13,6 +14,7 @@ fn stream(tokenizer: &Tokenizer, ids: &[TokenId], skip_special: bool) -> String 
 
 #[test]
 fn streaming_agrees_with_decoding_at_once() {
+    let _alone = alone();
     for name in NAMES {
         let tokenizer = open(name);
         let mut seed = 5_u64;
@@ -36,6 +38,7 @@ fn streaming_agrees_with_decoding_at_once() {
 
 #[test]
 fn a_character_of_several_tokens_appears_whole() {
+    let _alone = alone();
     let tokenizer = open("bpe-llama3");
     let ids = tokenizer.encode("🦀", false, false);
     assert!(ids.len() > 1);
@@ -49,6 +52,7 @@ fn a_character_of_several_tokens_appears_whole() {
 
 #[test]
 fn token_bytes_are_what_a_token_adds() {
+    let _alone = alone();
     let check = |name: &str, token: &str, expected: &[u8]| {
         let tokenizer = open(name);
         let id = tokenizer.token_id(token).unwrap_or_else(|| panic!("{name} has no `{token}`"));
