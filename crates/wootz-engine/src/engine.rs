@@ -21,7 +21,7 @@ use crate::driver::{Branch, Desk, Driver, Reading, Room, Rows};
 use crate::job::{Job, truncate_left};
 use crate::runner::{Forward, Outputs, Runner, Work};
 use crate::scheduler::{Limits, Share, shares};
-use crate::{Candidates, Door, EngineCounts, Error, Result, SamplerVocab};
+use crate::{Candidates, Door, EngineCounts, Error, Identity, Prefix, PrefixLimits, Result, SamplerVocab};
 
 /// What an engine allows.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +84,7 @@ pub struct Engine {
     /// The longest guess; 0 if guessing is off.
     max_guess: usize,
     draft: Option<Draft>,
+    identity: Option<Identity>,
 }
 
 /// Rows up to which a step takes about as long as with one: the weights are read once for all.
@@ -116,6 +117,7 @@ impl Engine {
             grammars,
             max_guess: 0,
             draft: None,
+            identity: None,
         }
     }
 
@@ -147,6 +149,46 @@ impl Engine {
         let max_batch_tokens = self.options.max_batch_tokens;
         let engine = self.with_guessing();
         Ok(Self { draft: Some(Draft { runner: small, cost, max_batch_tokens }), ..engine })
+    }
+
+    /// Says which model this is, so that what it computed can be saved for another process.
+    pub fn with_identity(self, identity: Identity) -> Self {
+        Self { identity: Some(identity), ..self }
+    }
+
+    /// What a file with a computed beginning must be like to be restored here.
+    ///
+    /// # Errors
+    /// [`Error::NoPrefixes`] if this engine keeps none, or does not know which model it runs.
+    pub fn prefix_limits(&self) -> Result<PrefixLimits> {
+        if !self.runner.keeps_prefixes() {
+            return Err(Error::NoPrefixes("they are switched off, or it has recurrences"));
+        }
+        let identity = self.identity.ok_or(Error::NoPrefixes("nobody said which model it is"))?;
+        Ok(PrefixLimits {
+            identity,
+            vocab_size: self.vocab.size,
+            max_blocks: self.runner.n_blocks(),
+            bytes_a_block: self.runner.bytes_a_block(),
+        })
+    }
+
+    /// What is kept of these tokens from their beginning, in whole blocks; empty if nothing is.
+    ///
+    /// # Errors
+    /// As [`prefix_limits`](Self::prefix_limits).
+    pub fn save_prefix(&mut self, token_ids: &[TokenId]) -> Result<Prefix> {
+        self.prefix_limits()?;
+        self.runner.export(token_ids)
+    }
+
+    /// Keeps a beginning as if it had just been computed, as far as there is room. How many of its tokens are kept.
+    ///
+    /// # Errors
+    /// As [`prefix_limits`](Self::prefix_limits), and blocks of another size.
+    pub fn restore_prefix(&mut self, prefix: &Prefix) -> Result<usize> {
+        self.prefix_limits()?;
+        self.runner.import(prefix)
     }
 
     /// Compiles constraints for this engine, on any thread.

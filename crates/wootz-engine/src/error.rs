@@ -1,5 +1,7 @@
 //! What can go wrong while a model runs.
 
+use std::path::PathBuf;
+
 use crate::SampleError;
 
 /// The result of running a model.
@@ -24,6 +26,20 @@ pub enum Error {
         /// Positions of one.
         max_context: usize,
     },
+    /// A file that holds no computed beginning of this model.
+    #[error("{}: {message}", path.display())]
+    PrefixFile {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what came.
+        message: String,
+    },
+    /// Computed beginnings are not kept, so there is none to save and no place for one.
+    #[error("this model keeps no computed beginnings: {0}")]
+    NoPrefixes(&'static str),
+    /// A file cannot be written.
+    #[error(transparent)]
+    File(#[from] wootz_weights::Error),
     /// A model cannot guess for another.
     #[error("the draft model does not fit: {0}")]
     Draft(String),

@@ -63,6 +63,9 @@ impl Board {
 /// A model's name on the compute thread: the address of its board, which lives as long as the model.
 pub(crate) type ModelId = usize;
 
+/// Something to do with an engine between two steps.
+pub(crate) type EngineWork = Box<dyn FnOnce(Option<&mut Engine>) + Send>;
+
 /// What callers ask of the compute thread.
 pub(crate) enum Command {
     Open {
@@ -72,6 +75,8 @@ pub(crate) enum Command {
     Close(ModelId),
     Generate(ModelId, Box<Request>, Option<Grammar>),
     Read(ModelId, ReadRequest),
+    /// Something with the engine; `None` if it is gone.
+    With(ModelId, EngineWork),
     /// A piece of work of its own, such as an encoder's batch.
     Call(Box<dyn FnOnce() + Send>),
     Stop,
@@ -205,6 +210,7 @@ impl Turns {
                 Some(model) => model.take_on(|engine| engine.read(request)),
                 None => request.reading.refuse(ModelError::Cancelled),
             },
+            Command::With(id, work) => work(self.model(id).map(|model| &mut *model.engine)),
             Command::Call(call) => self.calls.push_back(call),
             Command::Stop => unreachable!("seen before"),
         }

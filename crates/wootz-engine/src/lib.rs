@@ -14,13 +14,16 @@ mod engine;
 mod error;
 mod histogram;
 mod host;
+mod identity;
 mod job;
 mod load;
 mod local_model;
+mod prefix;
 mod prefix_tree;
 mod runner;
 mod sampler;
 mod scheduler;
+mod shelf;
 
 pub use counts::EngineCounts;
 pub use door::Door;
@@ -29,10 +32,13 @@ pub use engine::{Engine, EngineOptions, ReadRequest, Request, Schedule};
 pub use error::{Error, Result};
 pub use histogram::Histogram;
 pub use host::{Host, ModelStats};
+pub use identity::Identity;
 pub use load::{DraftModel, LoadOptions, load, load_draft};
 pub use local_model::LocalModel;
+pub use prefix::{Prefix, PrefixLimits};
 pub use runner::{BLOCK_LEN, Forward, Outputs, Runner, RunnerOptions, Track, Work, states_of};
 pub use sampler::{
     BeamSearch, Candidates, Continuation, ContrastiveSearch, Drawn, Hypothesis, SampleError, Sampler,
     SamplerVocab, Softmax, StopMatcher, StopText, TokenBytes, TokenMask,
 };
+pub use shelf::{Shelf, ShelfError, Shelved, Wanted};

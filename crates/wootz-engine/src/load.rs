@@ -8,7 +8,7 @@ use wootz_graph::Device;
 use wootz_kernels::TensorType;
 use wootz_model::{Model, Network, Words};
 
-use crate::{BLOCK_LEN, Engine, EngineOptions, Error, Result, Runner, RunnerOptions};
+use crate::{BLOCK_LEN, Engine, EngineOptions, Error, Identity, Result, Runner, RunnerOptions};
 
 /// How much an engine may hold.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +75,8 @@ pub fn load(model: &Model, device: &dyn Device, options: &LoadOptions) -> Result
         max_sequences: options.n_sequences,
     };
     let engine = Engine::new(runner, words.tokenizer.clone(), &words.end_tokens, engine_options);
+    // A cache of another type, or other states, holds other bytes.
+    let engine = engine.with_identity(Identity::of(model, &format!("{kv_type} {}", device.name())));
     let engine = if options.guesses { engine.with_guessing() } else { engine };
     Ok((engine, words))
 }

@@ -6,6 +6,7 @@
 //! Elsewhere: the thread ([`Host`](crate::Host)), the scheduling ([`Engine`](crate::Engine)).
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 
@@ -18,7 +19,7 @@ use wootz_text::{
 
 use crate::engine::compile;
 use crate::host::{Board, Command, ModelId, ModelStats, guarded};
-use crate::{Door, ReadRequest, Reading, Reply, Request, Schedule, VectorPooling};
+use crate::{Door, Engine, Prefix, ReadRequest, Reading, Reply, Request, Schedule, VectorPooling};
 
 /// A handle to a model on the compute thread.
 #[derive(Clone)]
@@ -111,6 +112,48 @@ impl LocalModel {
     /// does every later request.
     pub fn unload(&self) {
         let _ = self.inner.send(Command::Close(self.inner.id()));
+    }
+
+    /// Saves what is kept of these tokens from their beginning. How many tokens that is; nothing is written if it is none.
+    ///
+    /// Blocks; the compute thread only copies.
+    ///
+    /// # Errors
+    /// A model that keeps nothing, and a file that cannot be written.
+    pub fn save_prefix(&self, token_ids: Vec<TokenId>, path: &Path) -> Result<usize, ModelError> {
+        let (prefix, limits) =
+            self.with_engine(move |engine| Ok((engine.save_prefix(&token_ids)?, engine.prefix_limits()?)))?;
+        if !prefix.token_ids.is_empty() {
+            prefix.write(path, &limits).map_err(ModelError::failed)?;
+        }
+        Ok(prefix.token_ids.len())
+    }
+
+    /// Restores what [`save_prefix`](Self::save_prefix) wrote, as far as there is room; the tokens that are kept then.
+    ///
+    /// # Errors
+    /// A model that keeps nothing, and a file of another model or a broken one.
+    pub fn restore_prefix(&self, path: &Path) -> Result<Vec<TokenId>, ModelError> {
+        let limits = self.with_engine(|engine| engine.prefix_limits())?;
+        let prefix = Prefix::read(path, &limits).map_err(ModelError::failed)?;
+        self.with_engine(move |engine| {
+            let n_tokens = engine.restore_prefix(&prefix)?;
+            Ok(prefix.token_ids[..n_tokens].to_vec())
+        })
+    }
+
+    /// Does something with the engine between two steps, and waits for it.
+    fn with_engine<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Engine) -> crate::Result<T> + Send + 'static,
+    ) -> Result<T, ModelError> {
+        let (sender, answer) = mpsc::channel();
+        let work = move |engine: Option<&mut Engine>| {
+            let _ = sender.send(engine.map(work));
+        };
+        self.inner.send(Command::With(self.inner.id(), Box::new(work)))?;
+        let done = answer.recv().ok().flatten().ok_or(ModelError::Cancelled)?;
+        done.map_err(ModelError::failed)
     }
 
     /// A prompt as tokens, as [`generate`](Generate::generate) would run it.

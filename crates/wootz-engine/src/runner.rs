@@ -18,6 +18,7 @@ use wootz_model::{Config, Network};
 use wootz_text::TokenId;
 
 use crate::block_pool::BlockPool;
+use crate::prefix::Prefix;
 use crate::prefix_tree::{Place, PrefixTree};
 use crate::{Error, Result};
 
@@ -258,6 +259,46 @@ impl Runner {
             track.place = Place::Behind(node);
             track.n_published += 1;
         }
+    }
+
+    /// What the tree holds of these tokens from their beginning, with its numbers.
+    pub(crate) fn export(&mut self, token_ids: &[TokenId]) -> Result<Prefix> {
+        let mut track = self.start(0)?;
+        let n_tokens = self.adopt(&mut track, token_ids, token_ids.len());
+        let blocks = track.blocks.iter().map(|&block| self.executor.block(block)).collect();
+        self.finish(track);
+        Ok(Prefix { token_ids: token_ids[..n_tokens].to_vec(), blocks })
+    }
+
+    /// Puts a beginning into the tree, as far as there is room. How many of its tokens are there then.
+    pub(crate) fn import(&mut self, prefix: &Prefix) -> Result<usize> {
+        let mut track = self.start(0)?;
+        let all = prefix.token_ids.len();
+        let mut outcome = Ok(());
+        while outcome.is_ok() && track.len < all {
+            self.adopt(&mut track, &prefix.token_ids, all);
+            if track.len == all {
+                break;
+            }
+            outcome = self.take_block().and_then(|block| {
+                track.blocks.push(block);
+                self.executor.set_block(block, &prefix.blocks[track.len / BLOCK_LEN])?;
+                track.len += BLOCK_LEN;
+                Ok(())
+            });
+            self.publish(&mut track, &prefix.token_ids);
+        }
+        let n_tokens = track.len;
+        self.finish(track);
+        match outcome {
+            Ok(()) | Err(Error::NoBlock) => Ok(n_tokens),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Bytes of a block in all states.
+    pub(crate) fn bytes_a_block(&self) -> usize {
+        if self.capacity.n_blocks == 0 { 0 } else { self.executor.block(0).len() }
     }
 
     /// Whether a sequence can be taken back to fewer positions.

@@ -175,6 +175,25 @@ impl KvStore {
         self.v.copy_within(from * v_bytes..(from + 1) * v_bytes, to * v_bytes);
     }
 
+    /// All bytes of a block, keys before values, as they lie here.
+    pub fn block(&self, block: usize) -> (&[u8], &[u8]) {
+        let (k_bytes, v_bytes) = self.bytes_a_block();
+        (&self.k[block * k_bytes..][..k_bytes], &self.v[block * v_bytes..][..v_bytes])
+    }
+
+    /// Puts back what [`block`](Self::block) of a store of the same shape gave. Panics if it is not as long.
+    pub fn set_block(&mut self, block: usize, bytes: &[u8]) {
+        let (k_bytes, v_bytes) = self.bytes_a_block();
+        assert_eq!(bytes.len(), k_bytes + v_bytes, "set_block: bytes of a block");
+        self.k[block * k_bytes..][..k_bytes].copy_from_slice(&bytes[..k_bytes]);
+        self.v[block * v_bytes..][..v_bytes].copy_from_slice(&bytes[k_bytes..]);
+    }
+
+    /// Bytes of a block's keys, and of its values.
+    pub fn bytes_a_block(&self) -> (usize, usize) {
+        (self.k_head_bytes() * self.n_kv_heads, self.v_head_bytes() * self.n_kv_heads)
+    }
+
     pub(crate) fn layout(&self) -> Layout {
         match self.dtype {
             TensorType::F32 => Layout::F32,

@@ -1,6 +1,6 @@
 //! A file that appears under its name when it is complete, or not at all.
 //!
-//! Where:  under every writer of this crate.
+//! Where:  under every writer of this crate, and whoever else writes a file that must be whole.
 //! Idea:   write to a temporary neighbour, sync it, rename it, sync the folder. A killed process leaves the old file.
 
 use std::fs::{File, OpenOptions};
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// A file that is being written. Dropped before [`commit`](Self::commit), it is removed.
 #[derive(Debug)]
-pub(crate) struct AtomicFile {
+pub struct AtomicFile {
     path: PathBuf,
     temporary: PathBuf,
     /// `None` once committed.
@@ -19,7 +19,11 @@ pub(crate) struct AtomicFile {
 }
 
 impl AtomicFile {
-    pub(crate) fn create(path: &Path) -> Result<Self> {
+    /// Begins a file beside `path`, which stays as it is until the end.
+    ///
+    /// # Errors
+    /// The folder cannot be written to, or `path` is one.
+    pub fn create(path: &Path) -> Result<Self> {
         let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
             return Err(Error::io("write", path, std::io::Error::other("it is a folder")));
         };
@@ -44,7 +48,11 @@ impl AtomicFile {
         &self.path
     }
 
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// The disk is full, or gone.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.run("write", |file| file.write_all(bytes))
     }
 
@@ -63,7 +71,11 @@ impl AtomicFile {
         self.run("write", |file| file.seek(SeekFrom::Start(position)).map(drop))
     }
 
-    pub(crate) fn commit(mut self) -> Result<()> {
+    /// Gives the file its name, once everything is on the disk.
+    ///
+    /// # Errors
+    /// What was written cannot be synced or renamed; the old file is untouched then.
+    pub fn commit(mut self) -> Result<()> {
         self.run("sync", |file| {
             file.flush()?;
             file.get_ref().sync_all()

@@ -17,6 +17,7 @@ mod tensor;
 pub mod torch;
 mod weights;
 
+pub use atomic::AtomicFile;
 pub use error::{Error, Result};
 pub use tensor::{TensorInfo, TensorView};
 pub use weights::{Format, Weights};

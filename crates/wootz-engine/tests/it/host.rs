@@ -187,3 +187,37 @@ fn the_built_in_model_talks_scores_and_embeds() {
         None => assert!(model.tokenize(prompt).is_err()),
     }
 }
+
+#[test]
+fn a_saved_beginning_is_found_by_another_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("story.kv");
+    let greedy = Sampling { max_tokens: Some(90), ignore_eos: true, ..Sampling::greedy() };
+    let text = "Once upon a time there was a little girl who lived in a house by the sea. ".repeat(4);
+    let (said, expected) = {
+        let host = Host::start().unwrap();
+        let model = built_in(&host);
+        let prompt = model.tokenize(text.as_str().into()).unwrap();
+        assert_eq!(model.save_prefix(prompt.clone(), &path).unwrap(), 0, "nothing was computed");
+        assert!(!path.exists());
+        let answer = collect(&model, GenerateRequest::new(prompt.clone(), greedy.clone())).unwrap();
+        let said = [prompt, answer.choices[0].token_ids()].concat();
+        let n_saved = model.save_prefix(said.clone(), &path).unwrap();
+        assert!(
+            n_saved >= (said.len() - 1) / 64 * 64 - 64 && n_saved.is_multiple_of(64),
+            "{n_saved} of {}",
+            said.len()
+        );
+        (said.clone(), collect(&model, GenerateRequest::new(said, greedy.clone())).unwrap())
+    };
+    let host = Host::start().unwrap();
+    let model = built_in(&host);
+    let restored = model.restore_prefix(&path).unwrap();
+    assert_eq!(restored, said[..restored.len()]);
+    let answer = collect(&model, GenerateRequest::new(said, greedy)).unwrap();
+    assert_eq!(answer.choices[0].token_ids(), expected.choices[0].token_ids());
+    assert_eq!(answer.usage.cached_tokens, restored.len());
+    // Another model does not take it.
+    let tiny = hosted(&host, 4);
+    assert!(tiny.restore_prefix(&path).is_err());
+}

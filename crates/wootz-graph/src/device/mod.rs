@@ -115,6 +115,15 @@ pub trait Executor: Send {
     /// Copies the keys and values of one block to another, in all states.
     fn copy_block(&mut self, from: u32, to: u32);
 
+    /// The keys and values of a block, of all states one after the other, as this device keeps them.
+    fn block(&self, block: u32) -> Vec<u8>;
+
+    /// Puts back what [`block`](Self::block) of an executor over the same states gave.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if it is not as long.
+    fn set_block(&mut self, block: u32, bytes: &[u8]) -> Result<()>;
+
     /// The recurrences of a slot, of all states one after the other.
     fn slot(&self, slot: usize) -> Vec<f32>;
 

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use crate::Result;
 use crate::batch::{Batch, Data, Sequence};
 use crate::cost::n_elements;
 use crate::device::door::Door;
@@ -14,6 +13,7 @@ use crate::param::{Param, ParamSpec, Params};
 use crate::plan::{Place, Plan};
 use crate::shape::{DType, Type};
 use crate::state::{State, StateCapacity, StateKind, StateSpec};
+use crate::{Error, Result};
 
 /// The f64 device.
 #[derive(Clone, Copy, Debug, Default)]
@@ -162,6 +162,40 @@ impl Executor for ReferenceExecutor {
                 }
             }
         }
+    }
+
+    fn block(&self, block: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for state in &self.states {
+            if let RefState::Kv { keys, values, n_blocks, .. } = state {
+                for numbers in [keys, values] {
+                    let len = numbers.len() / n_blocks;
+                    let own = &numbers[block as usize * len..][..len];
+                    bytes.extend(own.iter().flat_map(|number| number.to_le_bytes()));
+                }
+            }
+        }
+        bytes
+    }
+
+    fn set_block(&mut self, block: u32, bytes: &[u8]) -> Result<()> {
+        let expected = self.block(block).len();
+        if bytes.len() != expected {
+            return Err(Error::Mismatch(format!("a block of {} bytes, expected {expected}", bytes.len())));
+        }
+        let (numbers, _) = bytes.as_chunks::<8>();
+        let mut from = numbers.iter().map(|bytes| f64::from_le_bytes(*bytes));
+        for state in &mut self.states {
+            if let RefState::Kv { keys, values, n_blocks, .. } = state {
+                for numbers in [keys, values] {
+                    let len = numbers.len() / *n_blocks;
+                    for number in &mut numbers[block as usize * len..][..len] {
+                        *number = from.next().expect("counted above");
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn slot(&self, slot: usize) -> Vec<f32> {

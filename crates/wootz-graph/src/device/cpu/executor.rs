@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use wootz_kernels::{AlignedBytes, LinearPart, cast};
 
-use crate::Result;
 use crate::batch::{Batch, Data};
 use crate::device::cpu::Cpu;
 use crate::device::cpu::arena::{Rest, span};
@@ -21,6 +20,7 @@ use crate::param::Param;
 use crate::plan::{Place, Plan, Step};
 use crate::shape::{DType, Type};
 use crate::state::{StateCapacity, StateSpec};
+use crate::{Error, Result};
 
 /// Weights shared with others, states and an arena of its own.
 pub(super) struct CpuExecutor {
@@ -93,6 +93,39 @@ impl Executor for CpuExecutor {
                 store.copy_block(from as usize, to as usize);
             }
         }
+    }
+
+    fn block(&self, block: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for state in &self.states {
+            if let CpuState::Kv(store) = state {
+                let (k, v) = store.block(block as usize);
+                bytes.extend_from_slice(k);
+                bytes.extend_from_slice(v);
+            }
+        }
+        bytes
+    }
+
+    fn set_block(&mut self, block: u32, bytes: &[u8]) -> Result<()> {
+        let sizes = self.states.iter().map(|state| match state {
+            CpuState::Kv(store) => store.bytes_a_block().0 + store.bytes_a_block().1,
+            CpuState::Recurrent { .. } => 0,
+        });
+        let expected: usize = sizes.sum();
+        if bytes.len() != expected {
+            return Err(Error::Mismatch(format!("a block of {} bytes, expected {expected}", bytes.len())));
+        }
+        let mut rest = bytes;
+        for state in &mut self.states {
+            if let CpuState::Kv(store) = state {
+                let (k_bytes, v_bytes) = store.bytes_a_block();
+                let (own, others) = rest.split_at(k_bytes + v_bytes);
+                store.set_block(block as usize, own);
+                rest = others;
+            }
+        }
+        Ok(())
     }
 
     fn slot(&self, slot: usize) -> Vec<f32> {
