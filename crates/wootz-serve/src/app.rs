@@ -8,17 +8,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::http::Uri;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Semaphore;
 
 use crate::api_error::{ApiError, ApiResult, ErrorKind};
 use crate::catalog::{Catalog, ServedModel};
-use crate::http::{guard, json::Json};
+use crate::http::{dialect, guard, json::Json};
 use crate::keys::ApiKey;
 use crate::limits::Limits;
-use crate::openai;
+use crate::{anthropic, ollama, openai};
 
 /// A handle on everything that handlers share.
 pub(crate) type App = Arc<Shared>;
@@ -70,7 +70,7 @@ pub(crate) fn now_s() -> u64 {
 /// Every address of the server.
 pub(crate) fn router(app: App) -> Router {
     let open = Router::new().route("/health", get(health)).route("/ready", get(ready));
-    let guarded = Router::new().merge(openai::router());
+    let guarded = Router::new().merge(openai::router()).merge(anthropic::router()).merge(ollama::router());
     let guarded = guarded.layer(from_fn_with_state(app.clone(), guard::only_with_key));
     Router::new()
         .merge(open)
@@ -78,6 +78,7 @@ pub(crate) fn router(app: App) -> Router {
         .fallback(no_such_address)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(app.clone(), guard::only_own_pages))
+        .layer(from_fn(dialect::speak))
         .with_state(app)
 }
 

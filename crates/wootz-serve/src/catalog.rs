@@ -20,6 +20,26 @@ pub trait Catalog: Send + Sync {
     /// # Errors
     /// An unknown name, no room for it, or files that are broken.
     fn open(&self, name: &str) -> Result<Arc<ServedModel>, CatalogError>;
+
+    /// Fetches a model from where models come from, telling how far it is. Blocks.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unsupported`] unless a catalogue can do that.
+    fn pull(&self, name: &str, tell: &mut dyn FnMut(PullProgress)) -> Result<(), CatalogError> {
+        let _ = (name, tell);
+        Err(CatalogError::Unsupported { what: "fetching models: `wootz pull` does".to_owned() })
+    }
+}
+
+/// How far a file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullProgress {
+    /// The file's name.
+    pub file: String,
+    /// Its length.
+    pub total_bytes: u64,
+    /// What is there of it.
+    pub done_bytes: u64,
 }
 
 /// Turns a prompt into tokens. Blocks.

@@ -155,7 +155,9 @@ fn names(names: &[&str]) -> String {
 }
 
 fn all_tables() -> Vec<FieldTable> {
-    crate::openai::field_tables()
+    let apis =
+        [crate::openai::field_tables(), crate::anthropic::field_tables(), crate::ollama::field_tables()];
+    apis.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod anthropic;
 mod api_error;
 mod app;
 mod bridge;
@@ -20,11 +21,12 @@ mod fields;
 mod http;
 mod keys;
 mod limits;
+mod ollama;
 mod openai;
 mod server;
 mod sse;
 
-pub use catalog::{Catalog, CatalogError, FixedCatalog, ModelCard, ServedModel};
+pub use catalog::{Catalog, CatalogError, FixedCatalog, ModelCard, PullProgress, ServedModel, Tokenize};
 pub use error::Error;
 pub use fields::field_tables;
 pub use keys::{ApiKey, KeyError};

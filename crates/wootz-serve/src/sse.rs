@@ -39,6 +39,16 @@ impl Writer {
         self.write(format!("data: {}\n\n", json(value))).await
     }
 
+    /// `event: name` and its data.
+    pub(crate) async fn event(&self, name: &str, value: &impl Serialize) -> Result<(), Gone> {
+        self.write(format!("event: {name}\ndata: {}\n\n", json(value))).await
+    }
+
+    /// One line of JSON.
+    pub(crate) async fn line(&self, value: &impl Serialize) -> Result<(), Gone> {
+        self.write(json(value) + "\n").await
+    }
+
     /// OpenAI's end of a stream.
     pub(crate) async fn done(&self) -> Result<(), Gone> {
         self.write("data: [DONE]\n\n".to_owned()).await
@@ -61,6 +71,7 @@ fn json(value: &impl Serialize) -> String {
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
     Events,
+    Lines,
 }
 
 /// A response whose body `write` makes in a task of its own.
@@ -80,6 +91,7 @@ where
     });
     let content_type = match kind {
         Kind::Events => "text/event-stream",
+        Kind::Lines => "application/x-ndjson",
     };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),

@@ -7,8 +7,10 @@ mod chat;
 mod completions;
 mod embeddings;
 mod models;
+mod rerank;
+mod responses;
 mod tokenize;
-mod wire;
+pub(crate) mod wire;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -19,22 +21,36 @@ use crate::fields::{FieldTable, WireRequest};
 pub(crate) fn router() -> Router<App> {
     Router::new()
         .route("/v1/chat/completions", post(chat::chat_completions))
+        .route("/v1/responses", post(responses::responses))
         .route("/v1/completions", post(completions::completions))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*name}", get(models::one))
+        .route("/v1/rerank", post(rerank::rerank))
+        .route("/v2/rerank", post(rerank::rerank))
+        .route("/rerank", post(rerank::rerank))
+        .route("/v1/score", post(rerank::score))
+        .route("/score", post(rerank::score))
         .route("/v1/tokenize", post(tokenize::tokenize))
         .route("/v1/detokenize", post(tokenize::detokenize))
         .route("/tokenize", post(tokenize::tokenize))
         .route("/detokenize", post(tokenize::detokenize))
 }
 
+/// Tokens of a text.
+pub(crate) fn count_tokens(model: &crate::catalog::ServedModel, text: &str) -> usize {
+    embeddings::count(model, text)
+}
+
 /// For the documentation.
 pub(crate) fn field_tables() -> Vec<FieldTable> {
     vec![
         wire::chat::ChatRequest::FIELDS,
+        wire::response::ResponseRequest::FIELDS,
         wire::completion::CompletionRequest::FIELDS,
         wire::embedding::EmbeddingRequest::FIELDS,
+        rerank::RerankRequest::FIELDS,
+        rerank::ScoreRequest::FIELDS,
         wire::token::TokenizeRequest::FIELDS,
         wire::token::DetokenizeRequest::FIELDS,
     ]

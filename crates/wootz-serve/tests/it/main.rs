@@ -1,9 +1,13 @@
 //! The server from outside, over a socket, with scripted models behind it.
 
+mod anthropic;
 mod bounds;
 mod chat;
 mod client;
 mod completions;
 mod guard;
+mod ollama;
+mod ranking;
+mod responses;
 mod rig;
 mod vectors;

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use wootz_serve::{FixedCatalog, Limits, ModelCard, ServedModel, Server, ServerOptions, Stopper};
-use wootz_testkit::{ScriptedEmbedder, ScriptedModel};
+use wootz_testkit::{ScriptedEmbedder, ScriptedModel, ScriptedReranker};
 use wootz_text::ChatTemplate;
 
 /// A template that shows tools and marks calls as Hermes does, and thoughts.
@@ -21,7 +21,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// With `scripted`, called `scripted`, and an embedder of 8 dimensions, called `vectors`.
+    /// With `scripted`, called `scripted`, an embedder of 8 dimensions, called `vectors`, and a `ranker`.
     pub fn start(scripted: ScriptedModel) -> Self {
         Self::with(scripted, |_| {})
     }
@@ -30,7 +30,7 @@ impl Rig {
         let mut options = ServerOptions::at("127.0.0.1:0".parse().expect("an address"));
         options.limits = Limits { drain_time: Duration::from_secs(5), ..Limits::default() };
         change(&mut options);
-        let catalog = FixedCatalog::new([talker(&scripted), embedder()]);
+        let catalog = FixedCatalog::new([talker(&scripted), embedder(), ranker()]);
         let server = Server::bind(options, Arc::new(catalog)).unwrap();
         let (address, stopper) = (server.address(), server.stopper());
         let thread = Some(std::thread::spawn(move || server.run().unwrap()));
@@ -71,6 +71,14 @@ fn embedder() -> ServedModel {
     ServedModel {
         card: ModelCard { name: "vectors".into(), ..ModelCard::default() },
         embed: Some(Arc::new(ScriptedEmbedder::new(8))),
+        ..ServedModel::default()
+    }
+}
+
+fn ranker() -> ServedModel {
+    ServedModel {
+        card: ModelCard { name: "ranker".into(), ..ModelCard::default() },
+        rerank: Some(Arc::new(ScriptedReranker)),
         ..ServedModel::default()
     }
 }

@@ -9,5 +9,6 @@ pub(crate) mod chat_answer;
 pub(crate) mod completion;
 pub(crate) mod embedding;
 pub(crate) mod message;
+pub(crate) mod response;
 pub(crate) mod sampling;
 pub(crate) mod token;
