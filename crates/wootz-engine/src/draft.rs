@@ -9,12 +9,11 @@
 use crate::driver::Branch;
 use crate::job::Job;
 use crate::runner::{Outputs, Runner, Track, Work};
+use crate::scheduler::step_cost;
 use crate::{Error, Result};
 
 /// The most tokens ahead.
 const MAX_AHEAD: usize = 8;
-/// What a guessed token costs the large model, in steps: its weights are read once for all rows, the rest is not.
-const ROW_COST: f32 = 0.06;
 /// Guesses pay if they save at least this much.
 const MIN_GAIN: f32 = 1.05;
 
@@ -44,9 +43,19 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// How many tokens to guess, at most `most`, if one costs `cost` steps.
-    fn length(&mut self, cost: f32, most: usize) -> usize {
-        let gain = |n: usize| expected_tokens(self.rate, n) / (1.0 + n as f32 * (cost + ROW_COST));
+    /// Chance of a guessed token to be right.
+    pub(crate) fn rate(&self) -> f32 {
+        self.rate
+    }
+
+    /// How many tokens to guess, at most `most`, if one costs `cost` steps and other sequences bring `n_others` rows.
+    fn length(&mut self, cost: f32, n_others: usize, most: usize) -> usize {
+        let alone = step_cost(n_others + 1);
+        let gain = |n: usize| {
+            let new = expected_tokens(self.rate, n) + n_others as f32;
+            let time = step_cost(n_others + 1 + n) + n as f32 * cost;
+            new / time / ((n_others + 1) as f32 / alone)
+        };
         let most = most.min(MAX_AHEAD);
         let best = (1..=most).max_by(|&a, &b| gain(a).total_cmp(&gain(b)).then(b.cmp(&a)));
         match best.filter(|&n| gain(n) >= MIN_GAIN) {
@@ -90,19 +99,18 @@ struct Ahead<'a> {
 }
 
 impl Draft {
-    /// Guesses for every branch that waits for its next token and has no guess yet. `n_rows` rows of the next batch may
-    /// be guesses.
+    /// Guesses for every branch that waits for its next token and has no guess yet.
     ///
     /// # Errors
     /// The small model cannot be run.
-    pub(crate) fn go_ahead(&mut self, jobs: &mut [Job], n_rows: usize) -> Result<()> {
+    pub(crate) fn go_ahead(&mut self, jobs: &mut [Job]) -> Result<()> {
         let n_branches = jobs.iter().map(|job| job.branches.len()).sum::<usize>().max(1);
         let mut left = self.max_batch_tokens;
         let mut all = Vec::new();
         for job in jobs.iter_mut().filter(|job| job.driver.takes_guesses()) {
             for branch in job.branches.iter_mut().filter(|branch| branch.wants_guess()) {
                 let room = branch.planned_len.saturating_sub(branch.token_ids.len() + 1);
-                let length = branch.pace.length(self.cost, room.min(n_rows / n_branches));
+                let length = branch.pace.length(self.cost, n_branches - 1, room);
                 if length > 0 && left > 0 {
                     all.push(self.begin(branch, length, &mut left)?);
                 }
@@ -148,6 +156,7 @@ impl Draft {
                     let id = likeliest(row);
                     ahead.branch.guess.push(id);
                     ahead.branch.is_drafted = true;
+                    ahead.branch.guess_rate = ahead.branch.pace.rate();
                     ahead.token_ids = vec![id];
                 }
                 None => ahead.length = 0,
@@ -172,22 +181,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_length_follows_from_rate_and_cost() {
-        let length = |rate: f32, cost: f32| Pace { rate, ..Pace::default() }.length(cost, 99);
-        assert_eq!(length(0.95, 0.02), MAX_AHEAD);
-        assert!((1..4).contains(&length(0.7, 0.2)));
-        assert_eq!(length(0.2, 0.3), 0, "it does not pay");
-        assert_eq!(length(0.9, 0.95), 0, "nor does a model that is not small");
-        assert_eq!(Pace::default().length(0.01, 2), 2);
+    fn the_length_follows_from_rate_cost_and_company() {
+        let length = |rate: f32, cost: f32, n_others: usize| {
+            Pace { rate, ..Pace::default() }.length(cost, n_others, 99)
+        };
+        assert_eq!(length(0.97, 0.02, 0), MAX_AHEAD);
+        assert!((1..4).contains(&length(0.7, 0.1, 0)));
+        assert_eq!(length(0.2, 0.3, 0), 0, "it does not pay");
+        assert_eq!(length(0.9, 0.95, 0), 0, "nor does a model that is not small");
+        assert_eq!(length(0.7, 0.1, 15), 0, "nor beside many others");
+        assert_eq!(Pace::default().length(0.01, 0, 2), 2);
     }
 
     #[test]
     fn what_does_not_pay_is_tried_again_later() {
         let mut pace = Pace::default();
-        (0..40).for_each(|_| pace.learn(2, 0));
-        let tries: Vec<usize> = (0..400).filter(|_| pace.length(0.1, 8) > 0).collect();
+        (0..80).for_each(|_| pace.learn(2, 0));
+        let tries: Vec<usize> = (0..400).filter(|_| pace.length(0.1, 0, 8) > 0).collect();
         assert_eq!(tries.len(), 3, "{tries:?}");
         (0..40).for_each(|_| pace.learn(2, 2));
-        assert!(pace.length(0.1, 8) > 2);
+        assert!(pace.length(0.1, 0, 8) > 2);
     }
 }

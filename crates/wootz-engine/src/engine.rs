@@ -87,8 +87,8 @@ pub struct Engine {
     identity: Option<Identity>,
 }
 
-/// Rows up to which a step takes about as long as with one: the weights are read once for all.
-const MAX_CHEAP_ROWS: usize = 16;
+/// The longest guess.
+const MAX_GUESS: usize = 15;
 
 impl Engine {
     /// An engine over a runner. Without a tokenizer texts are empty and stop strings never match.
@@ -125,7 +125,7 @@ impl Engine {
     ///
     /// Without effect on a model with recurrences, whose states cannot be taken back.
     pub fn with_guessing(mut self) -> Self {
-        self.max_guess = if self.runner.can_truncate() { MAX_CHEAP_ROWS - 1 } else { 0 };
+        self.max_guess = if self.runner.can_truncate() { MAX_GUESS } else { 0 };
         self
     }
 
@@ -351,10 +351,10 @@ impl Engine {
     /// Has the small model guess, where the next batch leaves room for guesses.
     fn go_ahead(&mut self) -> Result<()> {
         let Some(draft) = &mut self.draft else { return Ok(()) };
-        let n_pending = |job: &Job| job.branches.iter().map(|b| b.n_pending() + b.guess.len()).sum::<usize>();
-        let n_rows: usize = self.running.iter().map(n_pending).sum();
-        match self.waiting.is_empty() && n_rows < MAX_CHEAP_ROWS {
-            true => draft.go_ahead(&mut self.running, MAX_CHEAP_ROWS - n_rows),
+        let is_waiting = |job: &Job| job.branches.iter().all(|branch| branch.n_pending() <= 1);
+        // Beside prompts, nothing is guessed.
+        match self.waiting.is_empty() && self.running.iter().all(is_waiting) {
+            true => draft.go_ahead(&mut self.running),
             false => Ok(()),
         }
     }
@@ -439,7 +439,7 @@ impl Engine {
         let mut limits = Limits {
             max_tokens: self.options.max_batch_tokens,
             shares_blocks: self.runner.keeps_prefixes(),
-            max_cheap_rows: if self.max_guess > 0 { MAX_CHEAP_ROWS } else { 0 },
+            takes_guesses: self.max_guess > 0,
         };
         loop {
             let shares = shares(&self.running, limits);
@@ -450,7 +450,7 @@ impl Engine {
             }
             match self.running.len() - 1 {
                 // Nobody gives way to a guess.
-                _ if shares.iter().any(|share| share.n_guess > 0) => limits.max_cheap_rows = 0,
+                _ if shares.iter().any(|share| share.n_guess > 0) => limits.takes_guesses = false,
                 // It is alone and still does not fit.
                 0 => self.end(0, Err(ModelError::failed(Error::NoBlock))),
                 last => self.preempt(last),

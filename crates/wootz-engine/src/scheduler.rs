@@ -30,8 +30,16 @@ pub(crate) struct Limits {
     pub max_tokens: usize,
     /// Whether equal blocks are shared.
     pub shares_blocks: bool,
-    /// Rows up to which a step takes about as long as with one, so that guesses are for nothing.
-    pub max_cheap_rows: usize,
+    /// Whether guesses may come along.
+    pub takes_guesses: bool,
+}
+
+/// What a step of so many rows costs, in steps of one row.
+///
+/// PERF: a Llama of 1.2 billion parameters at Q4_K_M on two cores takes 1, 1.02, 1.32, 2.2 and 3.9 times as long with 1, 2,
+/// 4, 8 and 16 rows: the weights are read once, the arithmetic is done for each.
+pub(crate) fn step_cost(n_rows: usize) -> f32 {
+    (0.44 + 0.215 * n_rows as f32).max(1.0)
 }
 
 /// Shares of a batch, by job and branch. `jobs` stand in order of precedence.
@@ -68,21 +76,35 @@ pub(crate) fn shares(jobs: &[Job], limits: Limits) -> Vec<Share> {
             }
         }
     }
-    add_guesses(jobs, &mut shares, limits.max_cheap_rows);
-    shares.extend(divide(prompts, left));
+    let prompts = divide(prompts, left);
+    if limits.takes_guesses && prompts.is_empty() {
+        add_guesses(jobs, &mut shares, left);
+    }
+    shares.extend(prompts);
     shares.sort_by_key(|share| (share.job, share.branch));
     shares
 }
 
-/// Lets guesses come along while the batch stays small.
-fn add_guesses(jobs: &[Job], shares: &mut [Share], max_rows: usize) {
-    let n_rows: usize = shares.iter().map(|share| share.n_tokens).sum();
-    let mut left = max_rows.saturating_sub(n_rows);
-    for share in shares {
-        let branch = &jobs[share.job].branches[share.branch];
-        let is_whole = share.n_tokens == branch.n_pending();
-        share.n_guess = if is_whole { branch.guess.len().min(left) } else { 0 };
-        left -= share.n_guess;
+/// Lets guesses come along, the likeliest token of all first, as long as tokens a second are expected to grow.
+fn add_guesses(jobs: &[Job], shares: &mut [Share], most: usize) {
+    let branch = |share: &Share| &jobs[share.job].branches[share.branch];
+    let is_whole = |share: &Share| share.n_tokens == branch(share).n_pending();
+    let mut n_rows: usize = shares.iter().map(|share| share.n_tokens).sum();
+    let mut n_expected = shares.len() as f32;
+    let most = n_rows + most;
+    while n_rows < most {
+        let next = shares.iter().enumerate().filter_map(|(i, share)| {
+            let has_more = is_whole(share) && share.n_guess < branch(share).guess.len();
+            has_more.then(|| (branch(share).guess_rate.powi(share.n_guess as i32 + 1), i))
+        });
+        let Some((chance, i)) = next.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1))) else { return };
+        let (before, after) = (n_expected / step_cost(n_rows), (n_expected + chance) / step_cost(n_rows + 1));
+        if after <= before {
+            return;
+        }
+        shares[i].n_guess += 1;
+        n_rows += 1;
+        n_expected += chance;
     }
 }
 

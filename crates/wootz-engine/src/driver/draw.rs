@@ -178,6 +178,7 @@ impl Choice {
             return Ok(Way::Ended);
         }
         branch.guess = self.guess(branch, desk);
+        branch.guess_rate = self.lookup.rate();
         Ok(Way::On)
     }
 

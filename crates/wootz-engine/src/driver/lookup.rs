@@ -1,8 +1,9 @@
 //! Guessing by looking back: where the last few tokens occurred before, what came then may come again.
 //!
 //! Where:  one for each choice of a request.
-//! Idea:   an index from three tokens to what followed their last occurrence, kept up to date token by token. How much is
-//!         guessed follows how much was right, and after many wrong guesses it pauses, longer each time.
+//! Idea:   an index from three tokens to what followed their last occurrence, kept up to date token by token. After many
+//!         wrong guesses it pauses, longer each time.
+//! Elsewhere: how much of a guess is run ([`scheduler`](crate::scheduler)).
 //! Source: Saxena 2023, prompt lookup decoding; the pauses are our own.
 
 use std::collections::HashMap;
@@ -11,10 +12,8 @@ use wootz_text::TokenId;
 
 /// Tokens that must have occurred before in the same order.
 const N_ALIKE: usize = 3;
-/// The longest guess.
-const MAX_GUESS: usize = 16;
-/// The first guess.
-const FIRST_GUESS: usize = 4;
+/// A guess that is right more seldom does not pay.
+const MIN_RATE: f32 = 0.25;
 /// Tokens of the first pause, and of the longest.
 const PAUSES: (usize, usize) = (16, 1024);
 
@@ -24,10 +23,8 @@ pub(super) struct Lookup {
     /// Where the tokens behind three others stand.
     followers: HashMap<[TokenId; N_ALIKE], usize>,
     n_indexed: usize,
-    /// How much to guess next.
-    length: usize,
-    /// Right tokens a guess, of late.
-    mean_right: f32,
+    /// Chance of a guessed token to be right, of late.
+    rate: f32,
     /// No guess before so many tokens.
     resume_at: usize,
     pause: usize,
@@ -35,14 +32,7 @@ pub(super) struct Lookup {
 
 impl Default for Lookup {
     fn default() -> Self {
-        Self {
-            followers: HashMap::new(),
-            n_indexed: 0,
-            length: FIRST_GUESS,
-            mean_right: 1.0,
-            resume_at: 0,
-            pause: PAUSES.0,
-        }
+        Self { followers: HashMap::new(), n_indexed: 0, rate: 0.7, resume_at: 0, pause: PAUSES.0 }
     }
 }
 
@@ -55,22 +45,27 @@ impl Lookup {
         }
         let Some(last) = token_ids.last_chunk::<N_ALIKE>() else { return Vec::new() };
         let Some(&start) = self.followers.get(last) else { return Vec::new() };
-        let end = (start + self.length.min(most)).min(token_ids.len());
+        let end = (start + most).min(token_ids.len());
         token_ids[start..end].to_vec()
     }
 
-    /// `n_right` of `n_guessed` tokens were right.
+    /// Chance of a guessed token to be right.
+    pub(super) fn rate(&self) -> f32 {
+        self.rate
+    }
+
+    /// `n_right` of `n_guessed` tokens were right; those behind the first wrong one say nothing.
     pub(super) fn learn(&mut self, n_guessed: usize, n_right: usize) {
-        self.length = match n_right == n_guessed {
-            true => (2 * self.length).min(MAX_GUESS),
-            false => (n_right + 1).clamp(2, MAX_GUESS),
-        };
-        self.mean_right += (n_right as f32 - self.mean_right) / 8.0;
-        if self.mean_right < 0.4 {
+        let mut see = |is_right: bool| self.rate += (f32::from(u8::from(is_right)) - self.rate) / 10.0;
+        (0..n_right).for_each(|_| see(true));
+        if n_right < n_guessed {
+            see(false);
+        }
+        if self.rate < MIN_RATE {
             self.resume_at = self.n_indexed + N_ALIKE + self.pause;
             self.pause = (2 * self.pause).min(PAUSES.1);
-            self.mean_right = 0.6;
-        } else if n_right >= 2 {
+            self.rate = 2.0 * MIN_RATE;
+        } else if n_right >= 4 {
             self.pause = PAUSES.0;
         }
     }
@@ -80,7 +75,7 @@ impl Lookup {
         let n_known = token_ids.len().saturating_sub(N_ALIKE);
         if n_known < self.n_indexed {
             // Tokens were forgotten.
-            *self = Self { length: self.length, mean_right: self.mean_right, ..Self::default() };
+            *self = Self { rate: self.rate, ..Self::default() };
         }
         for start in self.n_indexed..n_known {
             let (alike, _) = token_ids[start..].split_first_chunk().expect("tokens follow");
@@ -98,7 +93,7 @@ mod tests {
     fn what_followed_the_last_time_is_guessed() {
         let mut lookup = Lookup::default();
         assert!(lookup.guess(&[1, 2, 3, 4, 5], 8).is_empty());
-        assert_eq!(lookup.guess(&[1, 2, 3, 4, 5, 1, 2, 3], 8), [4, 5, 1, 2]);
+        assert_eq!(lookup.guess(&[1, 2, 3, 4, 5, 1, 2, 3], 4), [4, 5, 1, 2]);
         assert_eq!(lookup.guess(&[1, 2, 3, 4, 5, 1, 2, 3], 2), [4, 5]);
         assert_eq!(lookup.guess(&[1, 2, 3, 4, 5, 1, 2, 3, 9, 1, 2, 3], 8), [9, 1, 2, 3], "the latest");
         assert!(lookup.guess(&[7, 7], 8).is_empty(), "tokens were forgotten");
@@ -106,18 +101,16 @@ mod tests {
     }
 
     #[test]
-    fn right_guesses_grow_and_wrong_ones_pause() {
+    fn wrong_guesses_pause_and_right_ones_raise_the_rate() {
         let mut lookup = Lookup::default();
-        lookup.learn(4, 4);
+        lookup.learn(8, 8);
+        assert!(lookup.rate() > 0.8);
         let again: Vec<TokenId> = (0..40).chain(0..3).collect();
-        assert_eq!(lookup.guess(&again, 99).len(), 8);
-        lookup.learn(8, 2);
-        assert_eq!(lookup.guess(&again, 99).len(), 3);
         let n_wrong = (0..).take_while(|_| {
             lookup.learn(3, 0);
             !lookup.guess(&again, 99).is_empty()
         });
-        assert!((3..20).contains(&n_wrong.count()));
+        assert!((5..30).contains(&n_wrong.count()));
         let later: Vec<TokenId> = (0..40).chain(0..40).chain(0..3).collect();
         assert!(!lookup.guess(&later, 99).is_empty(), "it tries again");
     }

@@ -36,6 +36,8 @@ pub(crate) struct Branch {
     pub planned_len: usize,
     /// Tokens that may come next, to be run along; those that turn out wrong are taken back.
     pub guess: Vec<TokenId>,
+    /// How likely each of them is right, if those before it are.
+    pub guess_rate: f32,
     /// What a small model has seen of it, and whether the guess is the small model's.
     pub draft: Option<Track>,
     pub is_drafted: bool,
@@ -53,6 +55,7 @@ impl Branch {
             n_seen: 0,
             planned_len,
             guess: Vec::new(),
+            guess_rate: 0.0,
             draft: None,
             is_drafted: false,
             pace: Pace::default(),

@@ -58,7 +58,7 @@ fn tokens_are_the_same_with_too_few_blocks_and_with_the_cache_on() {
             tokens(&events)
         })
         .collect();
-    let mut n_preemptions = 0;
+    let (mut n_preemptions, mut n_guessed) = (0, 0);
     for (keeps_prefixes, guesses) in [(false, false), (false, true), (true, false), (true, true)] {
         for (n_blocks, chunk) in [(64, 512), (64, 7), (24, 512), (20, 33), (17, 512), (17, 20)] {
             let setup = Setup { n_blocks, chunk, keeps_prefixes, guesses, ..Setup::default() };
@@ -70,10 +70,12 @@ fn tokens_are_the_same_with_too_few_blocks_and_with_the_cache_on() {
                 assert_nothing_is_held(&engine);
             }
             n_preemptions += engine.counts().n_preemptions;
-            assert_eq!(engine.counts().guessed_tokens > 0, guesses);
+            assert!(guesses || engine.counts().guessed_tokens == 0);
+            n_guessed += engine.counts().guessed_tokens;
         }
     }
     assert!(n_preemptions > 20, "{n_preemptions}");
+    assert!(n_guessed > 20, "{n_guessed}");
 }
 
 #[test]
