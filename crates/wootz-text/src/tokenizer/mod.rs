@@ -13,6 +13,7 @@
 mod added;
 mod bpe;
 mod byte_level;
+mod byte_texts;
 mod charsmap;
 mod classes;
 mod config;
@@ -49,6 +50,7 @@ pub use stream::StreamDecoder;
 
 use self::added::{AddedTokens, Phase};
 use self::bpe::Scratch;
+use self::byte_texts::ByteTexts;
 use self::decoder::Decoder;
 use self::model::Model;
 use self::normalizer::{Normalized, Normalizer};
@@ -63,6 +65,7 @@ pub struct Tokenizer {
     parts: Parts,
     special: SpecialTokens,
     source: Option<Source>,
+    byte_texts: Option<ByteTexts>,
 }
 
 /// The file that a tokenizer was made from, byte for byte.
@@ -86,6 +89,13 @@ pub(crate) struct Parts {
     pub(crate) decoder: Option<Decoder>,
 }
 
+impl Parts {
+    /// A token as the decoder sees it.
+    fn spelled(&self, id: TokenId) -> Option<&str> {
+        self.added.spelled(id).or_else(|| self.tokens.text_of(id))
+    }
+}
+
 impl Tokenizer {
     /// From the contents of a `tokenizer.json`. Special tokens' roles (BOS, EOS …) stand in other files:
     /// [`read_config`](Tokenizer::read_config).
@@ -96,7 +106,7 @@ impl Tokenizer {
         let parts = json::read(&bytes)?;
         let mut special = SpecialTokens::default();
         special.guess(&parts);
-        Ok(Self { parts, special, source: Some(Source::Json(bytes)) })
+        Ok(Self::new(parts, special, Some(Source::Json(bytes))))
     }
 
     /// From the contents of a SentencePiece `tokenizer.model`, BPE or Unigram. As in SentencePiece itself, no special tokens
@@ -106,7 +116,7 @@ impl Tokenizer {
     /// A file that is cut off or no SentencePiece model, by the field.
     pub fn from_sentencepiece(bytes: Vec<u8>) -> Result<Self, TokenizerError> {
         let (parts, special) = sentencepiece::read(&bytes)?;
-        Ok(Self { parts, special, source: Some(Source::SentencePiece(bytes)) })
+        Ok(Self::new(parts, special, Some(Source::SentencePiece(bytes))))
     }
 
     /// From a vocabulary that came out of a GGUF.
@@ -115,7 +125,7 @@ impl Tokenizer {
     /// A list of the wrong length, an id outside the vocabulary, an unknown name of a pre-tokenizer: by the GGUF key.
     pub fn from_vocab(vocab: &Vocab) -> Result<Self, TokenizerError> {
         let (parts, special) = ggml::read(vocab)?;
-        Ok(Self { parts, special, source: None })
+        Ok(Self::new(parts, special, None))
     }
 
     /// From a model's folder: `tokenizer.json` or else `tokenizer.model`, with the roles that `tokenizer_config.json`,
@@ -194,6 +204,10 @@ impl Tokenizer {
 
     /// Decodes tokens; unknown ids are left out, and so are special tokens if `skip_special`.
     pub fn decode(&self, ids: &[TokenId], skip_special: bool) -> String {
+        if let Some(texts) = &self.byte_texts {
+            return String::from_utf8(texts.join(ids, skip_special))
+                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        }
         let tokens: Vec<String> =
             ids.iter().filter_map(|&id| self.spelled(id, skip_special)).map(String::from).collect();
         match &self.parts.decoder {
@@ -205,11 +219,9 @@ impl Tokenizer {
 
     /// Decodes tokens to bytes, which with a byte-level tokenizer are the exact bytes that were encoded.
     pub fn decode_bytes(&self, ids: &[TokenId], skip_special: bool) -> Vec<u8> {
-        if self.is_byte_level() {
-            let tokens = ids.iter().filter_map(|&id| self.spelled(id, skip_special));
-            tokens.flat_map(decoder::spelled_bytes).collect()
-        } else {
-            self.decode(ids, skip_special).into_bytes()
+        match &self.byte_texts {
+            Some(texts) => texts.join(ids, skip_special),
+            None => self.decode(ids, skip_special).into_bytes(),
         }
     }
 
@@ -286,13 +298,15 @@ impl Tokenizer {
         result
     }
 
-    fn is_byte_level(&self) -> bool {
-        self.parts.decoder.as_ref().is_some_and(Decoder::is_byte_level)
+    fn new(parts: Parts, special: SpecialTokens, source: Option<Source>) -> Self {
+        let mut tokenizer = Self { parts, special, source, byte_texts: None };
+        tokenizer.byte_texts = ByteTexts::new(&tokenizer.parts, tokenizer.vocab_size());
+        tokenizer
     }
 
     /// A token as the decoder sees it; `None` if it is unknown or to be skipped.
     fn spelled(&self, id: TokenId, skip_special: bool) -> Option<&str> {
-        let spelled = self.parts.added.spelled(id).or_else(|| self.parts.tokens.text_of(id))?;
+        let spelled = self.parts.spelled(id)?;
         (!skip_special || !self.parts.added.is_special(spelled)).then_some(spelled)
     }
 
@@ -375,4 +389,38 @@ pub(crate) fn byte_tokens(tokens: &Tokens) -> Box<[Option<TokenId>; 256]> {
         ids[usize::from(byte)] = tokens.id_of(&format!("<0x{byte:02X}>"));
     }
     ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_lie_ready_agree_with_the_decoder() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/tokenizers");
+        for name in ["bpe-gpt2", "bpe-llama3", "bpe-o200k", "bpe-qwen2"] {
+            let file = std::fs::read(folder.join(format!("{name}.json"))).unwrap();
+            let tokenizer = Tokenizer::from_json(file).unwrap();
+            let mut plain = tokenizer.clone();
+            assert!(plain.byte_texts.take().is_some(), "{name}");
+            let n_ids = tokenizer.vocab_size() as TokenId;
+            let mut seed = 9_u64;
+            for n_tokens in 0..200 {
+                let ids: Vec<TokenId> = (0..n_tokens % 12)
+                    .map(|_| {
+                        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        (seed >> 33) as TokenId % (n_ids + 3)
+                    })
+                    .chain(n_ids.checked_sub(n_tokens))
+                    .collect();
+                for skip_special in [false, true] {
+                    assert_eq!(
+                        tokenizer.decode(&ids, skip_special),
+                        plain.decode(&ids, skip_special),
+                        "{name}"
+                    );
+                }
+            }
+        }
+    }
 }

@@ -168,7 +168,9 @@ pub(crate) fn unigram(
 ) -> Result<Unigram, TokenizerError> {
     let normal = || pieces.iter().filter(|piece| piece.kind == TokenType::Normal).map(|piece| piece.score);
     let min_score = normal().fold(f32::INFINITY, f32::min);
-    let max_score = normal().fold(f32::NEG_INFINITY, f32::max);
+    // COMPAT: the least positive number, not the least of all, is where SentencePiece begins: the best score is then
+    // nearly 0, and a user-defined piece wins against almost everything.
+    let max_score = normal().fold(f32::MIN_POSITIVE, f32::max);
     let scored = pieces.iter().enumerate().filter(|(_, piece)| piece.is_text()).map(|(id, piece)| {
         // COMPAT: what the user defined always wins.
         let bonus = piece.text.chars().count() as f64 * f64::from(max_score) - 0.1;

@@ -9,7 +9,7 @@
 //!   the decoder never takes back text that a prefix already had (none of those in use does).
 
 use super::Tokenizer;
-use super::decoder::{fallback_byte, spelled_bytes};
+use super::decoder::fallback_byte;
 use crate::TokenId;
 
 /// Turns tokens into text one at a time, never splitting a character.
@@ -32,11 +32,11 @@ impl StreamDecoder {
 
     /// The text that is certain after one more token; may be empty.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: TokenId) -> String {
-        let Some(spelled) = tokenizer.spelled(id, self.skip_special) else { return String::new() };
-        if tokenizer.is_byte_level() {
-            self.bytes.extend(spelled_bytes(spelled));
+        if let Some(texts) = &tokenizer.byte_texts {
+            self.bytes.extend_from_slice(texts.get(id, self.skip_special));
             return self.complete_characters();
         }
+        let Some(spelled) = tokenizer.spelled(id, self.skip_special) else { return String::new() };
         let joins_bytes = tokenizer.parts.decoder.as_ref().is_some_and(|decoder| decoder.joins_bytes());
         self.window.push(id);
         if joins_bytes && fallback_byte(spelled).is_some() {
