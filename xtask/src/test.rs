@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{no_arguments, tidy, workspace};
+use crate::{clients, no_arguments, tidy, workspace};
 
 /// The cargo calls around `tidy`, in order.
 const FORMAT: &[&str] = &["fmt", "--all", "--check"];
@@ -24,8 +24,10 @@ pub fn run(args: &[String]) -> Result<()> {
     tidy::run(&[])?;
     cargo(CLIPPY)?;
     cargo(TESTS)?;
+    eprintln!("==> cargo xtask clients");
+    clients::run(&[])?;
     let seconds = start.elapsed().as_secs();
-    println!("==> passed: format, tidy, clippy, tests ({} min {} s)", seconds / 60, seconds % 60);
+    println!("==> passed: format, tidy, clippy, tests, clients ({} min {} s)", seconds / 60, seconds % 60);
     Ok(())
 }
 

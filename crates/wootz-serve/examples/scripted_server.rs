@@ -16,6 +16,7 @@ const TEMPLATE: &str = "{% for tool in tools %}{{ tool | tojson }}{% endfor %}{%
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = ServerOptions {
         keys: vec![ApiKey::new("test-key-1234")?],
+        folder: Some(std::env::temp_dir().join(format!("wootz-scripted-server-{}", std::process::id()))),
         handle_signals: true,
         ..ServerOptions::at("127.0.0.1:0".parse()?)
     };

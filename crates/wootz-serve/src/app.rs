@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use crate::api_error::{ApiError, ApiResult, ErrorKind};
 use crate::catalog::{Catalog, ServedModel};
 use crate::http::{dialect, guard, json::Json};
+use crate::jobs::Disk;
 use crate::keys::ApiKey;
 use crate::limits::Limits;
 use crate::{anthropic, ollama, openai};
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub generations: Arc<Semaphore>,
     /// Places for embeddings, scores and rankings.
     pub batches: Arc<Semaphore>,
+    /// Where files and batches are kept, if they are.
+    pub disk: Option<Disk>,
     /// Whether the server is about to stop.
     pub is_draining: AtomicBool,
     pub random: SystemRandom,

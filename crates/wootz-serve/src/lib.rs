@@ -19,6 +19,7 @@ mod catalog;
 mod error;
 mod fields;
 mod http;
+mod jobs;
 mod keys;
 mod limits;
 mod ollama;

@@ -5,6 +5,7 @@
 //!         requests on old ones, then time for what runs; after that time it is cut off.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::app::{self, App, Shared};
 use crate::catalog::Catalog;
 use crate::error::Error;
+use crate::jobs::{self, Disk};
 use crate::keys::ApiKey;
 use crate::limits::Limits;
 
@@ -37,6 +39,8 @@ pub struct ServerOptions {
     pub origins: Vec<String>,
     /// Every bound.
     pub limits: Limits,
+    /// Where files and batches are kept; without it there are none.
+    pub folder: Option<PathBuf>,
     /// Whether SIGTERM and SIGINT stop the server.
     pub handle_signals: bool,
 }
@@ -49,6 +53,7 @@ impl ServerOptions {
             keys: Vec::new(),
             origins: Vec::new(),
             limits: Limits::default(),
+            folder: None,
             handle_signals: false,
         }
     }
@@ -131,10 +136,12 @@ impl Server {
             is_loopback: self.address.ip().is_loopback(),
             generations: Arc::new(Semaphore::new(limits.generations)),
             batches: Arc::new(Semaphore::new(limits.batches)),
+            disk: self.options.folder.map(Disk::new),
             is_draining: AtomicBool::new(false),
             random: SystemRandom::new(),
             limits,
         });
+        jobs::resume_all(app.clone()).await;
         let connections = Arc::new(Semaphore::new(app.limits.connections));
         accept(&listener, &app, &connections, self.stop.subscribe()).await;
         drop(listener);

@@ -3,10 +3,13 @@
 //! Where:  a router of its own; one file per address, its structs in `wire/`.
 //! Source: OpenAI's API reference; vLLM's and llama.cpp's servers for the extensions that their users know.
 
+mod batches;
 mod chat;
 mod completions;
 mod embeddings;
+mod files;
 mod models;
+mod multipart;
 mod rerank;
 mod responses;
 mod tokenize;
@@ -23,6 +26,12 @@ pub(crate) fn router() -> Router<App> {
         .route("/v1/chat/completions", post(chat::chat_completions))
         .route("/v1/responses", post(responses::responses))
         .route("/v1/completions", post(completions::completions))
+        .route("/v1/files", get(files::list).post(files::create))
+        .route("/v1/files/{id}", get(files::one).delete(files::delete))
+        .route("/v1/files/{id}/content", get(files::content))
+        .route("/v1/batches", get(batches::list).post(batches::create))
+        .route("/v1/batches/{id}", get(batches::one))
+        .route("/v1/batches/{id}/cancel", post(batches::cancel))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*name}", get(models::one))
@@ -49,6 +58,7 @@ pub(crate) fn field_tables() -> Vec<FieldTable> {
         wire::response::ResponseRequest::FIELDS,
         wire::completion::CompletionRequest::FIELDS,
         wire::embedding::EmbeddingRequest::FIELDS,
+        batches::BatchRequest::FIELDS,
         rerank::RerankRequest::FIELDS,
         rerank::ScoreRequest::FIELDS,
         wire::token::TokenizeRequest::FIELDS,

@@ -1,6 +1,7 @@
 //! The server from outside, over a socket, with scripted models behind it.
 
 mod anthropic;
+mod batches;
 mod bounds;
 mod chat;
 mod client;

@@ -45,7 +45,7 @@ impl Command {
         match self {
             Command::Run(args) => args.run(),
             Command::Chat(args) => args.run(),
-            Command::Serve(args) => args.run(),
+            Command::Serve(args) => args.run(&Settings::from_environment(offline)?),
             Command::Convert(args) => args.run(),
             Command::Show(args) => args.run(),
             Command::Tokenize(args) => args.run(),

@@ -14,6 +14,7 @@ use crate::model_choice::ModelChoice;
 use crate::output;
 use crate::serving::{Loading, open};
 use crate::session::RunningArgs;
+use crate::settings::Settings;
 
 /// Positions of one sequence unless --ctx says more: long contexts take memory that few requests need.
 const DEFAULT_CONTEXT: usize = 16 << 10;
@@ -62,7 +63,7 @@ pub(crate) struct ServeArgs {
 }
 
 impl ServeArgs {
-    pub(crate) fn run(self) -> anyhow::Result<()> {
+    pub(crate) fn run(self, settings: &Settings) -> anyhow::Result<()> {
         let keys = self.keys()?;
         let limits =
             Limits { generations: usize::from(self.parallel) + usize::from(self.queue), ..Limits::default() };
@@ -70,6 +71,7 @@ impl ServeArgs {
             keys,
             origins: self.allow_origin.clone(),
             limits,
+            folder: Some(settings.home.join("serve")),
             handle_signals: true,
             ..ServerOptions::at(SocketAddr::new(self.host, self.port))
         };
