@@ -81,7 +81,7 @@ pub(crate) struct AnswerChoice {
 impl Shared {
     /// Begins to answer a turn.
     pub(crate) async fn answer(
-        &self,
+        self: &Arc<Self>,
         place: &Place,
         model: &Arc<ServedModel>,
         turn: Turn,

@@ -52,6 +52,8 @@ pub(crate) enum ErrorKind {
     TooLarge,
     /// The server's queue is full.
     Busy,
+    /// The key's rate or budget is used up.
+    RateLimited,
     /// The server is about to stop, or a model is not loaded yet.
     Unavailable,
     /// Our fault.
@@ -70,7 +72,7 @@ impl ErrorKind {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Busy => StatusCode::TOO_MANY_REQUESTS,
+            Self::Busy | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -80,7 +82,7 @@ impl ErrorKind {
         match self {
             Self::Unauthorized => "authentication_error",
             Self::Forbidden => "permission_error",
-            Self::Busy => "rate_limit_error",
+            Self::Busy | Self::RateLimited => "rate_limit_error",
             Self::Unavailable | Self::Internal => "server_error",
             _ => "invalid_request_error",
         }
@@ -96,6 +98,7 @@ impl ErrorKind {
             Self::Timeout => Some("timeout"),
             Self::TooLarge => Some("request_too_large"),
             Self::Busy => Some("server_busy"),
+            Self::RateLimited => Some("rate_limit_exceeded"),
             _ => None,
         }
     }

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::http::Uri;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{Uri, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Semaphore;
@@ -17,8 +19,9 @@ use crate::api_error::{ApiError, ApiResult, ErrorKind};
 use crate::catalog::{Catalog, ServedModel};
 use crate::http::{dialect, guard, json::Json};
 use crate::jobs::Disk;
-use crate::keys::ApiKey;
+use crate::keys::Holder;
 use crate::limits::Limits;
+use crate::metrics::Metrics;
 use crate::{anthropic, ollama, openai};
 
 /// A handle on everything that handlers share.
@@ -28,7 +31,8 @@ pub(crate) type App = Arc<Shared>;
 pub(crate) struct Shared {
     pub catalog: Arc<dyn Catalog>,
     pub limits: Limits,
-    pub keys: Vec<ApiKey>,
+    pub keys: Vec<Arc<Holder>>,
+    pub metrics: Metrics,
     /// Origins whose pages may ask, `http://localhost:3000`.
     pub origins: Vec<String>,
     /// Whether only this machine can reach us, which decides what a `Host` header may say.
@@ -73,7 +77,11 @@ pub(crate) fn now_s() -> u64 {
 /// Every address of the server.
 pub(crate) fn router(app: App) -> Router {
     let open = Router::new().route("/health", get(health)).route("/ready", get(ready));
-    let guarded = Router::new().merge(openai::router()).merge(anthropic::router()).merge(ollama::router());
+    let guarded = Router::new()
+        .route("/metrics", get(metrics))
+        .merge(openai::router())
+        .merge(anthropic::router())
+        .merge(ollama::router());
     let guarded = guarded.layer(from_fn_with_state(app.clone(), guard::only_with_key));
     Router::new()
         .merge(open)
@@ -81,6 +89,7 @@ pub(crate) fn router(app: App) -> Router {
         .fallback(no_such_address)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(app.clone(), guard::only_own_pages))
+        .layer(from_fn_with_state(app.clone(), counted))
         .layer(from_fn(dialect::speak))
         .with_state(app)
 }
@@ -91,11 +100,33 @@ async fn health() -> Json<serde_json::Value> {
 }
 
 /// `GET /ready`: requests are taken.
-async fn ready(axum::extract::State(app): axum::extract::State<App>) -> ApiResult<Json<serde_json::Value>> {
+async fn ready(State(app): State<App>) -> ApiResult<Json<serde_json::Value>> {
     if app.is_draining() {
         return Err(ApiError::new(ErrorKind::Unavailable, "the server is about to stop"));
     }
     Ok(Json(serde_json::json!({"status": "ready"})))
+}
+
+/// `GET /metrics`: numbers for Prometheus.
+async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    let loaded = app.catalog.list().into_iter().filter(|card| card.is_loaded);
+    let numbers = loaded.filter_map(|card| {
+        let model = app.catalog.open(&card.name).ok()?;
+        let numbers = model.numbers.as_ref()?();
+        Some((card.name, numbers))
+    });
+    let own: Vec<_> = numbers.collect();
+    let in_progress = app.limits.generations - app.generations.available_permits();
+    let text = app.metrics.text(in_progress, &own);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+/// Counts requests by the address as routed and by status.
+async fn counted(State(app): State<App>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let response = next.run(request).await;
+    app.metrics.request(&route, response.status().as_u16());
+    response
 }
 
 async fn no_such_address(uri: Uri) -> ApiError {

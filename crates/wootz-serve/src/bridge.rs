@@ -6,51 +6,108 @@
 
 use std::sync::Arc;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 use tokio::time::Instant;
-use wootz_text::{GenerateEvent, GenerateRequest, Handle, ModelError};
+use wootz_text::{GenerateEvent, GenerateRequest, Handle, ModelError, Usage};
 
 use crate::api_error::{ApiError, ApiResult, ErrorKind};
-use crate::app::Shared;
+use crate::app::{App, Shared};
 use crate::catalog::ServedModel;
+use crate::keys::Holder;
 
 /// A running generation.
 pub(crate) struct Generation {
     events: mpsc::UnboundedReceiver<GenerateEvent>,
     deadline: Instant,
     is_over: bool,
+    meter: Meter,
     _handle: Handle,
-    _place: Arc<OwnedSemaphorePermit>,
+    place: Place,
 }
 
-/// The right to run generations of one request.
+/// The right to run generations of one request: 429 when all places are taken.
 #[derive(Clone)]
-pub(crate) struct Place(Arc<OwnedSemaphorePermit>);
+pub(crate) struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
+    /// Who pays for the tokens.
+    holder: Option<Arc<Holder>>,
+}
 
-impl Shared {
-    /// A place for a request that generates; 429 when all are taken.
-    pub(crate) fn place(&self) -> ApiResult<Place> {
-        take(&self.generations, self.limits.generations).map(|place| Place(Arc::new(place)))
+impl FromRequestParts<App> for Place {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> ApiResult<Self> {
+        let permit = take(&app.generations, app.limits.generations)?;
+        let holder = parts.extensions.get::<Arc<Holder>>().cloned();
+        Ok(Self { _permit: Arc::new(permit), holder })
+    }
+}
+
+/// Notes when tokens come. A generation that is dropped before its end has failed or was cancelled.
+struct Meter {
+    app: App,
+    model: String,
+    start: Instant,
+    /// Of each choice.
+    last: Vec<Option<Instant>>,
+    is_finished: bool,
+}
+
+impl Meter {
+    fn token(&mut self, choice: usize) {
+        let now = Instant::now();
+        if self.last.iter().all(Option::is_none) {
+            self.app.metrics.first_token(&self.model, now - self.start);
+        }
+        let Some(last) = self.last.get_mut(choice) else { return };
+        if let Some(before) = last.replace(now) {
+            self.app.metrics.next_token(&self.model, now - before);
+        }
     }
 
+    fn finished(&mut self, usage: Usage) {
+        self.is_finished = true;
+        self.app.metrics.finished(&self.model, usage);
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            self.app.metrics.failed(&self.model);
+        }
+    }
+}
+
+impl Shared {
     /// Starts a generation.
     pub(crate) async fn generate(
-        &self,
+        self: &Arc<Self>,
         place: &Place,
         model: &Arc<ServedModel>,
         request: GenerateRequest,
     ) -> ApiResult<Generation> {
         let generate = model.generate.clone().ok_or_else(|| cannot(model, "generate text"))?;
+        let (start, n) = (Instant::now(), request.sampling.n);
         let (sender, events) = mpsc::unbounded_channel();
         let sink = Box::new(move |event| drop(sender.send(event)));
         // A long prompt is rendered and encoded here, which is no work for an async thread.
         let started = tokio::task::spawn_blocking(move || generate.generate(request, sink)).await;
         Ok(Generation {
             events,
-            deadline: Instant::now() + self.limits.generation_time,
+            deadline: start + self.limits.generation_time,
             is_over: false,
             _handle: started.map_err(lost)??,
-            _place: place.0.clone(),
+            meter: Meter {
+                app: self.clone(),
+                model: model.card.name.clone(),
+                start,
+                last: vec![None; n],
+                is_finished: false,
+            },
+            place: place.clone(),
         })
     }
 
@@ -88,7 +145,20 @@ impl Generation {
             None => Err(ApiError::internal("the model's events stopped before the end")),
             Some(GenerateEvent::Error(error)) => Err(error.into()),
             Some(event) => {
-                self.is_over = matches!(event, GenerateEvent::Usage(_));
+                match &event {
+                    GenerateEvent::Token(token) if token.id.is_some() => self.meter.token(token.choice),
+                    GenerateEvent::Usage(usage) => {
+                        self.is_over = true;
+                        self.meter.finished(*usage);
+                        if let Some(holder) = &self.place.holder {
+                            holder.charge(
+                                usage.prompt_tokens + usage.completion_tokens,
+                                std::time::Instant::now(),
+                            );
+                        }
+                    }
+                    _ => {}
+                }
                 Ok(Some(event))
             }
         }

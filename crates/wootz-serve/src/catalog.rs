@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::metrics::Number;
 use wootz_text::{
     ChatTemplate, Embed, Generate, ModelError, Prompt, ReplyFormat, Rerank, Score, TokenId, Tokenizer,
 };
@@ -45,6 +46,9 @@ pub struct PullProgress {
 /// Turns a prompt into tokens. Blocks.
 pub type Tokenize = dyn Fn(Prompt) -> Result<Vec<TokenId>, ModelError> + Send + Sync;
 
+/// A model's own numbers, as of now.
+pub type Numbers = dyn Fn() -> Vec<Number> + Send + Sync;
+
 /// A model and what it can do.
 #[derive(Clone, Default)]
 pub struct ServedModel {
@@ -64,6 +68,8 @@ pub struct ServedModel {
     pub tokenize: Option<Arc<Tokenize>>,
     /// Its chat template, for counting and for telling how it writes tool calls.
     pub template: Option<Arc<ChatTemplate>>,
+    /// What it tells of itself at `/metrics`.
+    pub numbers: Option<Arc<Numbers>>,
 }
 
 impl ServedModel {

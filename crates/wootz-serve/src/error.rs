@@ -1,6 +1,7 @@
 //! Why a server cannot start or go on. What a client did wrong is an `ApiError`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// A server's own failure.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,14 @@ pub enum Error {
     PublicWithoutKey {
         /// What was asked for.
         address: SocketAddr,
+    },
+    /// Certificate or key cannot be used.
+    #[error("{path}: no certificate or key for TLS: {why}")]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// Threads or signals could not be had.
     #[error("could not start the server's runtime")]

@@ -22,14 +22,20 @@ mod http;
 mod jobs;
 mod keys;
 mod limits;
+mod metrics;
 mod ollama;
 mod openai;
 mod server;
 mod sse;
+mod tls;
 
-pub use catalog::{Catalog, CatalogError, FixedCatalog, ModelCard, PullProgress, ServedModel, Tokenize};
+pub use catalog::{
+    Catalog, CatalogError, FixedCatalog, ModelCard, Numbers, PullProgress, ServedModel, Tokenize,
+};
 pub use error::Error;
 pub use fields::field_tables;
-pub use keys::{ApiKey, KeyError};
+pub use keys::{ApiKey, KeyError, Scope};
 pub use limits::Limits;
+pub use metrics::{Number, NumberValue};
 pub use server::{Server, ServerOptions, Stopper};
+pub use tls::TlsFiles;

@@ -8,22 +8,26 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use ring::rand::SystemRandom;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
 use crate::app::{self, App, Shared};
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::jobs::{self, Disk};
-use crate::keys::ApiKey;
+use crate::keys::{ApiKey, Holder};
 use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::tls::{self, TlsFiles};
 
 /// Headers of one request.
 const MAX_HEADERS: usize = 100;
@@ -39,6 +43,8 @@ pub struct ServerOptions {
     pub origins: Vec<String>,
     /// Every bound.
     pub limits: Limits,
+    /// Certificate and key; without them, plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// Where files and batches are kept; without it there are none.
     pub folder: Option<PathBuf>,
     /// Whether SIGTERM and SIGINT stop the server.
@@ -53,6 +59,7 @@ impl ServerOptions {
             keys: Vec::new(),
             origins: Vec::new(),
             limits: Limits::default(),
+            tls: None,
             folder: None,
             handle_signals: false,
         }
@@ -66,6 +73,7 @@ pub struct Server {
     options: ServerOptions,
     catalog: Arc<dyn Catalog>,
     stop: watch::Sender<bool>,
+    tls: Option<TlsAcceptor>,
 }
 
 /// Stops a server from any thread.
@@ -93,7 +101,8 @@ impl Server {
         let listener = std::net::TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        Ok(Self { listener, address, options, catalog, stop: watch::Sender::new(false) })
+        let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
+        Ok(Self { listener, address, options, catalog, stop: watch::Sender::new(false), tls })
     }
 
     /// Where it listens.
@@ -129,9 +138,12 @@ impl Server {
             stop_on_signals(self.stop.clone())?;
         }
         let limits = self.options.limits.clone();
+        let now = Instant::now();
+        let keys = self.options.keys.into_iter().map(|key| Arc::new(Holder::new(key, now)));
         let app = Arc::new(Shared {
             catalog: self.catalog,
-            keys: self.options.keys,
+            keys: keys.collect(),
+            metrics: Metrics::default(),
             origins: self.options.origins,
             is_loopback: self.address.ip().is_loopback(),
             generations: Arc::new(Semaphore::new(limits.generations)),
@@ -143,7 +155,8 @@ impl Server {
         });
         jobs::resume_all(app.clone()).await;
         let connections = Arc::new(Semaphore::new(app.limits.connections));
-        accept(&listener, &app, &connections, self.stop.subscribe()).await;
+        let tls = self.tls;
+        accept(&listener, &app, &connections, tls.as_ref(), self.stop.subscribe()).await;
         drop(listener);
         app.is_draining.store(true, Ordering::Release);
         let all = u32::try_from(app.limits.connections).unwrap_or(u32::MAX);
@@ -153,7 +166,13 @@ impl Server {
 }
 
 /// Takes connections until the server is to stop.
-async fn accept(listener: &TcpListener, app: &App, places: &Arc<Semaphore>, mut stop: watch::Receiver<bool>) {
+async fn accept(
+    listener: &TcpListener,
+    app: &App,
+    places: &Arc<Semaphore>,
+    tls: Option<&TlsAcceptor>,
+    mut stop: watch::Receiver<bool>,
+) {
     let router = app::router(app.clone());
     loop {
         let accepted = tokio::select! {
@@ -161,7 +180,18 @@ async fn accept(listener: &TcpListener, app: &App, places: &Arc<Semaphore>, mut 
             () = stopped(&mut stop) => return,
         };
         let (stream, place) = accepted;
-        tokio::spawn(converse(stream, place, router.clone(), app.clone(), stop.clone()));
+        let (router, app, stop) = (router.clone(), app.clone(), stop.clone());
+        // Tokens are small and wanted at once.
+        let _ = stream.set_nodelay(true);
+        match tls.cloned() {
+            None => drop(tokio::spawn(converse(stream, place, router, app, stop))),
+            Some(tls) => drop(tokio::spawn(async move {
+                let shaken = tokio::time::timeout(app.limits.head_time, tls.accept(stream)).await;
+                if let Ok(Ok(stream)) = shaken {
+                    converse(stream, place, router, app, stop).await;
+                }
+            })),
+        }
     }
 }
 
@@ -183,15 +213,13 @@ async fn connection(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStre
 }
 
 /// All requests of one connection.
-async fn converse(
-    stream: TcpStream,
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
     place: OwnedSemaphorePermit,
     router: Router,
     app: App,
     mut stop: watch::Receiver<bool>,
 ) {
-    // Tokens are small and wanted at once.
-    let _ = stream.set_nodelay(true);
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())

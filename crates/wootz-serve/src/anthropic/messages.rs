@@ -10,7 +10,7 @@ use super::wire::{CountRequest, MessagesRequest};
 use crate::answer::{Answering, Said};
 use crate::api_error::ApiResult;
 use crate::app::App;
-use crate::bridge::cannot;
+use crate::bridge::{Place, cannot};
 use crate::http::body::WireBody;
 use crate::http::dialect;
 use crate::http::json::Json;
@@ -19,9 +19,9 @@ use crate::sse::{self, Gone, Kind, Writer};
 /// Answers a conversation.
 pub(super) async fn messages(
     State(app): State<App>,
+    place: Place,
     WireBody(request): WireBody<MessagesRequest>,
 ) -> ApiResult<Response> {
-    let place = app.place()?;
     let stream = request.stream;
     let model = app.open(&request.model).await?;
     let turn = request.validate(&app.limits)?;

@@ -35,7 +35,7 @@ pub(crate) fn anthropic(error: &ApiError) -> Value {
         ErrorKind::Forbidden => "permission_error",
         ErrorKind::ModelNotFound | ErrorKind::NotFound => "not_found_error",
         ErrorKind::TooLarge => "request_too_large",
-        ErrorKind::Busy => "rate_limit_error",
+        ErrorKind::Busy | ErrorKind::RateLimited => "rate_limit_error",
         ErrorKind::Unavailable => "overloaded_error",
         ErrorKind::Timeout => "timeout_error",
         ErrorKind::Internal => "api_error",

@@ -5,6 +5,9 @@
 //!         name that was bent to this machine (DNS rebinding) by its `Host`; both must be ours or allowed.
 //! Source: the Fetch standard's CORS protocol.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -12,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::api_error::{ApiError, ApiResult, ErrorKind};
 use crate::app::App;
+use crate::keys::{Holder, Scope};
 
 /// Lets requests through that carry a key, if there are keys.
 pub(crate) async fn only_with_key(
@@ -22,15 +26,33 @@ pub(crate) async fn only_with_key(
     if app.is_draining() {
         return Err(ApiError::new(ErrorKind::Unavailable, "the server is about to stop"));
     }
+    let mut request = request;
     if !app.keys.is_empty() {
-        let key = key_of(request.headers()).ok_or_else(|| {
-            ApiError::new(ErrorKind::Unauthorized, "no API key: expected `Authorization: Bearer KEY`")
-        })?;
-        if !app.keys.iter().any(|known| known.is(key)) {
-            return Err(ApiError::new(ErrorKind::Unauthorized, "this API key is not known here"));
-        }
+        let holder = holder(&app, &request)?;
+        request.extensions_mut().insert(holder);
     }
     Ok(next.run(request).await)
+}
+
+/// Whose request it is, if they may make it now.
+fn holder(app: &App, request: &Request) -> ApiResult<Arc<Holder>> {
+    let expected = "no API key: expected `Authorization: Bearer KEY`";
+    let key = key_of(request.headers()).ok_or_else(|| ApiError::new(ErrorKind::Unauthorized, expected))?;
+    let holder = app.keys.iter().find(|holder| holder.is(key));
+    let holder =
+        holder.ok_or_else(|| ApiError::new(ErrorKind::Unauthorized, "this API key is not known here"))?;
+    if let Some(scope) = Scope::of(request.uri().path()).filter(|&scope| !holder.opens(scope)) {
+        let message = format!("this API key has no scope `{}`", scope.as_str());
+        return Err(ApiError::new(ErrorKind::Forbidden, message));
+    }
+    match holder.take_request(Instant::now()) {
+        Ok(()) => Ok(holder.clone()),
+        Err(wait) => {
+            let message = format!("this API key has used up its {} per minute", wait.what);
+            let error = ApiError::new(ErrorKind::RateLimited, message);
+            Err(ApiError { retry_after_s: Some(wait.seconds), ..error })
+        }
+    }
 }
 
 /// OpenAI's header, or Anthropic's.

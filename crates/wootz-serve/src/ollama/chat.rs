@@ -15,7 +15,7 @@ use super::wire::{ChatRequest, Generate, GenerateRequest};
 use crate::answer::{Answering, Said};
 use crate::api_error::ApiResult;
 use crate::app::App;
-use crate::bridge::Generation;
+use crate::bridge::{Generation, Place};
 use crate::http::body::WireBody;
 use crate::http::json::Json;
 use crate::http::{dialect, timestamp};
@@ -24,9 +24,9 @@ use crate::sse::{self, Gone, Kind, Writer};
 /// Answers a conversation.
 pub(super) async fn chat(
     State(app): State<App>,
+    place: Place,
     WireBody(request): WireBody<ChatRequest>,
 ) -> ApiResult<Response> {
-    let place = app.place()?;
     let clock = Clock::start(&request.model);
     let stream = request.stream;
     let model = app.open(plain_name(&request.model)).await?;
@@ -41,9 +41,9 @@ pub(super) async fn chat(
 /// Continues or answers one text.
 pub(super) async fn generate(
     State(app): State<App>,
+    place: Place,
     WireBody(request): WireBody<GenerateRequest>,
 ) -> ApiResult<Response> {
-    let place = app.place()?;
     let clock = Clock::start(&request.model);
     let stream = request.stream;
     let model = app.open(plain_name(&request.model)).await?;

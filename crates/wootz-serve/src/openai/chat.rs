@@ -10,6 +10,7 @@ use super::wire::chat_answer::{ChatCompletion, Chunker, Frame};
 use crate::answer::{Answering, Said};
 use crate::api_error::{ApiError, ApiResult};
 use crate::app::App;
+use crate::bridge::Place;
 use crate::catalog::ServedModel;
 use crate::http::body::WireBody;
 use crate::http::json::Json;
@@ -18,9 +19,9 @@ use crate::sse::{self, Gone, Kind, Writer};
 /// Answers a conversation, whole or as it is made.
 pub(super) async fn chat_completions(
     State(app): State<App>,
+    place: Place,
     WireBody(request): WireBody<ChatRequest>,
 ) -> ApiResult<Response> {
-    let place = app.place()?;
     let (stream, with_usage) = (request.stream, request.stream_options.include_usage);
     let model = app.open(&request.model).await?;
     let turn = request.validate(&app.limits)?;

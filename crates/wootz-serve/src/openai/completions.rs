@@ -27,9 +27,9 @@ const SIDE_BY_SIDE: usize = 8;
 /// Continues texts.
 pub(super) async fn completions(
     State(app): State<App>,
+    place: Place,
     WireBody(request): WireBody<CompletionRequest>,
 ) -> ApiResult<Response> {
-    let place = app.place()?;
     let (stream, with_usage) = (request.stream, request.stream_options.include_usage);
     let model = app.open(&request.model).await?;
     let mut call = request.validate(&app.limits)?;

@@ -15,6 +15,7 @@ use super::wire::response::ResponseRequest;
 use crate::answer::{Answering, Said};
 use crate::api_error::ApiResult;
 use crate::app::{App, now_s};
+use crate::bridge::Place;
 use crate::http::body::WireBody;
 use crate::http::json::Json;
 use crate::sse::{self, Gone, Kind, Writer};
@@ -22,9 +23,9 @@ use crate::sse::{self, Gone, Kind, Writer};
 /// Answers a list of items.
 pub(super) async fn responses(
     State(app): State<App>,
+    place: Place,
     WireBody(request): WireBody<ResponseRequest>,
 ) -> ApiResult<Response> {
-    let place = app.place()?;
     let stream = request.stream;
     let model = app.open(&request.model).await?;
     let head = json!({

@@ -8,6 +8,7 @@ mod client;
 mod completions;
 mod guard;
 mod ollama;
+mod operation;
 mod ranking;
 mod responses;
 mod rig;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use serde_json::json;
 use wootz_engine::{Host, LoadOptions};
-use wootz_serve::{ApiKey, FixedCatalog, Limits, ServedModel, Server, ServerOptions};
+use wootz_serve::{ApiKey, FixedCatalog, Limits, ServedModel, Server, ServerOptions, TlsFiles};
 
 use super::print_json;
 use crate::model_choice::ModelChoice;
@@ -43,9 +43,15 @@ pub(crate) struct ServeArgs {
     /// Key that clients must show; may be given several times
     #[arg(long, value_name = "KEY")]
     api_key: Vec<String>,
-    /// File with one key per line
+    /// File of keys, one per line: sha256:DIGEST, then any of scopes=generate,embed,files,metrics rpm=60 tpm=100000
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
+    /// Certificate with its chain, PEM; serves HTTPS
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Origin whose web pages may ask, http://localhost:3000; may be given several times
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
@@ -71,6 +77,11 @@ impl ServeArgs {
             keys,
             origins: self.allow_origin.clone(),
             limits,
+            tls: self
+                .tls_cert
+                .clone()
+                .zip(self.tls_key.clone())
+                .map(|(certificate, key)| TlsFiles { certificate, key }),
             folder: Some(settings.home.join("serve")),
             handle_signals: true,
             ..ServerOptions::at(SocketAddr::new(self.host, self.port))
@@ -79,7 +90,8 @@ impl ServeArgs {
         let models = self.load(&host)?;
         let names: Vec<String> = models.iter().map(|model| model.card.name.clone()).collect();
         let server = Server::bind(options, Arc::new(FixedCatalog::new(models)))?;
-        let address = format!("http://{}", server.address());
+        let scheme = if self.tls_cert.is_some() { "https" } else { "http" };
+        let address = format!("{scheme}://{}", server.address());
         if self.json {
             print_json(&json!({"address": address, "models": names}))?;
         } else {
@@ -151,13 +163,17 @@ impl ServeArgs {
     }
 
     fn keys(&self) -> anyhow::Result<Vec<ApiKey>> {
-        let mut keys = self.api_key.clone();
+        let plain = self.api_key.iter().map(|key| ApiKey::new(key).context("--api-key"));
+        let mut keys = plain.collect::<anyhow::Result<Vec<ApiKey>>>()?;
         if let Some(path) = &self.api_key_file {
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-            keys.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from));
+            for (i, line) in text.lines().enumerate() {
+                let key = ApiKey::from_line(line);
+                keys.extend(key.with_context(|| format!("{}:{}", path.display(), i + 1))?);
+            }
         }
-        keys.iter().map(|key| ApiKey::new(key).context("--api-key")).collect()
+        Ok(keys)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Where:  made by `wootz serve`; the only place where engine, encoders and server meet.
 
 mod encoder;
+mod numbers;
 mod opened;
 
 pub(crate) use opened::{Loading, open};

@@ -11,6 +11,7 @@ use wootz_model::{CrossEncoder, Model, SentenceEncoder, Words};
 use wootz_serve::{ModelCard, ServedModel};
 
 use super::encoder::OnHost;
+use super::numbers::numbers;
 use crate::model_choice::ModelChoice;
 
 /// How models are loaded.
@@ -56,10 +57,11 @@ fn decoder(card: ModelCard, model: &Model, loading: &Loading) -> anyhow::Result<
         wootz_engine::load(model, &*loading.device, &loading.options).context("loading weights")?;
     let local = loading.host.add(&card.name, engine, words, loading.max_queued);
     let (tokenizer, template) = (local.words().tokenizer.clone(), local.words().template.clone());
-    let for_tokens = local.clone();
+    let (for_tokens, for_numbers) = (local.clone(), local.clone());
     Ok(ServedModel {
         card: ModelCard { max_seq_len: local.max_context(), ..card },
         tokenize: Some(Arc::new(move |prompt| for_tokens.tokenize(prompt))),
+        numbers: Some(Arc::new(move || numbers(&for_numbers.stats()))),
         generate: Some(Arc::new(local.clone())),
         score: Some(Arc::new(local.clone())),
         embed: Some(Arc::new(local)),
