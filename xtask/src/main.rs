@@ -4,6 +4,7 @@
 //! Idea:   one file per task, one row of [`TASKS`] per file. A task returns an error or it has passed.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod clients;
 mod golden;
 mod source;
@@ -20,6 +21,11 @@ type Task = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
 const TASKS: &[Task] = &[
     ("help", "                 this text", help),
+    (
+        "bench",
+        "peers [OPTIONS]   speeds in turn with llama.cpp's; `cargo xtask bench peers --help` lists options",
+        bench::run,
+    ),
     ("clients", "             official clients of other people against a scripted server", clients::run),
     ("golden", "DIR          models that transformers recorded, as folders and as GGUFs", golden::run),
     (

@@ -39,8 +39,13 @@ pub(crate) struct RunningArgs {
 impl RunningArgs {
     /// The device that these arguments ask for.
     pub(crate) fn device(&self) -> Cpu {
+        self.device_with(Isa::detect())
+    }
+
+    /// The same on other instructions than the best.
+    pub(crate) fn device_with(&self, isa: Isa) -> Cpu {
         let threads = self.threads.map_or_else(default_threads, usize::from);
-        Cpu::with(Isa::detect(), threads, if self.exact { Precision::Exact } else { Precision::Fast })
+        Cpu::with(isa, threads, if self.exact { Precision::Exact } else { Precision::Fast })
     }
 
     /// Tokens a step.

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use wootz_engine::{Outputs, Runner, RunnerOptions, Track, Work};
 use wootz_graph::Device;
-use wootz_kernels::{Peaks, TensorType};
+use wootz_kernels::{Isa, Level, Peaks, TensorType};
 use wootz_model::Model;
 
 use super::print_json;
@@ -61,6 +61,9 @@ pub(crate) struct BenchArgs {
     /// Passes, of which the median counts
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     repeat: u32,
+    /// Instructions to use; the best of this machine without it
+    #[arg(long, value_name = "SET", value_parser = LEVELS.map(|(name, _)| name))]
+    isa: Option<String>,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -68,12 +71,16 @@ pub(crate) struct BenchArgs {
     running: RunningArgs,
 }
 
+/// Instruction sets that can be asked for.
+const LEVELS: [(&str, Level); 4] =
+    [("avx512", Level::Avx512), ("avx2", Level::Avx2), ("neon", Level::Neon), ("scalar", Level::Scalar)];
+
 impl BenchArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         self.check()?;
         let (model, load_start) = self.open()?;
         ensure!(model.network.config.is_decoder(), "an encoder neither prefills nor decodes");
-        let device = self.running.device();
+        let device = self.running.device_with(self.isa()?);
         let mut subject = Subject::load(&model, &self, &device as &dyn Device)?;
         let load_ms = load_start.elapsed().as_secs_f64() * 1e3;
         let rss_mib = machine::resident_bytes().map(|bytes| bytes as f64 / f64::from(1 << 20));
@@ -131,6 +138,17 @@ impl BenchArgs {
         let sizes = self.prefill.iter().chain(&self.depth).chain([&self.decode]);
         ensure!(sizes.max() <= Some(&largest), "--prefill, --decode, --depth: at most {largest} tokens");
         Ok(())
+    }
+
+    /// The best instructions of the level that was asked for.
+    fn isa(&self) -> anyhow::Result<Isa> {
+        let Some(name) = &self.isa else { return Ok(Isa::detect()) };
+        let level = LEVELS.iter().find(|(known, _)| known == name).map(|&(_, level)| level);
+        let isa = Isa::all_here().filter(|isa| Some(isa.level()) == level).last();
+        isa.with_context(|| {
+            let best = machine::instructions(Isa::detect());
+            format!("--isa {name}: this machine does not have it\nhint: its best is {best}")
+        })
     }
 
     fn name(&self) -> String {
