@@ -3,7 +3,7 @@
 //! Where:  one of the programs that [`measure`](super::measure) runs in turn.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -23,21 +23,14 @@ pub(crate) struct Wootz {
 impl Wootz {
     /// Builds it; nothing happens where it is built already.
     pub fn build() -> Result<Self> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let output = Command::new(cargo)
-            .args([
-                "build",
-                "--release",
-                "--locked",
-                "--package",
-                "wootz",
-                "--message-format",
-                "json-render-diagnostics",
-            ])
-            .current_dir(workspace::root())
-            .stderr(std::process::Stdio::inherit())
-            .output()
-            .context("starting `cargo build`")?;
+        let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut cargo = Command::new(program);
+        cargo.args(["build", "--release", "--locked", "--package", "wootz"]);
+        cargo.args(["--message-format", "json-render-diagnostics"]).current_dir(workspace::root());
+        // `cargo xtask` describes this package in the environment, and `ring` is built anew whenever that changes.
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        names.filter(|name| is_of_this_package(name)).for_each(|name| _ = cargo.env_remove(name));
+        let output = cargo.stderr(Stdio::inherit()).output().context("starting `cargo build`")?;
         ensure!(output.status.success(), "`cargo build --release --package wootz` failed");
         let messages = String::from_utf8_lossy(&output.stdout);
         let program = messages
@@ -102,6 +95,10 @@ impl Wootz {
         ]);
         Ok(process::output(&mut command, LIMIT)?.1)
     }
+}
+
+fn is_of_this_package(variable: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| variable.starts_with(prefix))
 }
 
 /// `llama-1b-q4_k_m` → `llama-1b`, `q4_k_m`.
