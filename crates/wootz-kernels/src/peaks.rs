@@ -2,10 +2,11 @@
 //!
 //! Where:  `wootz bench`, `wootz doctor`, this crate's benchmarks.
 //! Idea:   arithmetic peaks are loops over registers alone; bandwidth is summing a buffer that no cache holds. Each is the best of
-//!         several short passes, because a ceiling is what was reached once.
+//!         many short passes, because a ceiling is what was reached once. They go on for much longer than a pool leaves a
+//!         late helper out: otherwise the peak of one thread would pass for that of all.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cast::cast;
 use crate::isa::Kernel;
@@ -26,11 +27,11 @@ pub struct Peaks {
 }
 
 impl Peaks {
-    /// Measures for about a tenth of a second, with 128 MiB of memory.
+    /// Measures for less than half a second, with 128 MiB of memory.
     pub fn measure(isa: Isa, pool: &Pool) -> Self {
         let per_call = |ops: usize| (STEPS * CHAINS * 16 * ops) as f64;
         let arithmetic = |ops: usize, call: &(dyn Fn() + Sync)| {
-            let seconds = best_of(12, || pool.run(4 * pool.threads(), |_| call()));
+            let seconds = best(|| pool.run(4 * pool.threads(), |_| call()));
             4.0 * pool.threads() as f64 * per_call(ops) / seconds / 1e9
         };
         Peaks {
@@ -51,13 +52,18 @@ impl Peaks {
 pub(crate) const CHAINS: usize = 12;
 const STEPS: usize = 10_000;
 
-fn best_of(n: usize, mut pass: impl FnMut()) -> f64 {
-    let seconds = (0..n).map(|_| {
+/// How long the best pass of each ceiling is looked for.
+const LONG_ENOUGH: Duration = Duration::from_millis(100);
+
+/// Seconds of the fastest pass.
+fn best(mut pass: impl FnMut()) -> f64 {
+    let (begin, mut best) = (Instant::now(), f64::INFINITY);
+    while begin.elapsed() < LONG_ENOUGH {
         let start = Instant::now();
         pass();
-        start.elapsed().as_secs_f64()
-    });
-    seconds.fold(f64::INFINITY, f64::min)
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    best
 }
 
 fn read_bandwidth(isa: Isa, pool: &Pool) -> f64 {
@@ -65,7 +71,7 @@ fn read_bandwidth(isa: Isa, pool: &Pool) -> f64 {
     let mut bytes = AlignedBytes::zeroed(128 << 20);
     pool.rows(&mut bytes, STRETCH, 1, |_, part| part.fill(1));
     let floats = cast::<f32>(&bytes).expect("aligned");
-    let seconds = best_of(6, || {
+    let seconds = best(|| {
         pool.run(bytes.len() / STRETCH, |i| {
             let part = &floats[i * STRETCH / 4..(i + 1) * STRETCH / 4];
             black_box(isa.run(Sum(part)));
