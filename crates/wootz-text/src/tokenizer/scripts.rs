@@ -204,8 +204,12 @@ impl Scripts {
         if c == ' ' {
             return None;
         }
-        // COMPAT: two accents of Devanagari became inherited after Unicode 9.
-        let c = if matches!(c, '\u{953}' | '\u{954}') { '\u{950}' } else { c };
+        // COMPAT: characters whose script changed after Unicode 9 keep the old one: Devanagari's and that of digits.
+        let c = match c {
+            '\u{953}' | '\u{954}' => '\u{950}',
+            '\u{589}' | '\u{61b}' | '\u{61c}' => '1',
+            c => c,
+        };
         let at = self.ranges.partition_point(|range| range.1 < c as u32);
         let range = self.ranges.get(at).filter(|range| range.0 <= c as u32)?;
         Some(if range.2 <= 2 { 0 } else { range.2 })
@@ -219,6 +223,7 @@ mod tests {
     #[test]
     fn characters_after_unicode_9_belong_to_no_script() {
         assert_eq!(Scripts::get().runs("\u{20bf}xй"), [3..4, 4..6]);
+        assert_eq!(Scripts::get().runs("ص\u{61c}ص"), [0..2, 2..4, 4..6]);
         assert_eq!(Scripts::get().runs("ऋ\u{954}ऋx"), [0..9, 9..10]);
     }
 
