@@ -3,10 +3,11 @@
 
     python encoding_speed.py FILE TOKENIZER_JSON ... [--rounds 5] [--json]      # needs: pip install tokenizers tiktoken
 
-FILE is cut at line ends into texts of about 4 KiB. In every round each program encodes all of them once or more (A B C A B C); a
-row holds the medians over rounds in MB/s, the range in brackets, and this project's ratio to the others. The ids of all texts are
-compared with those of `tokenizers`, and for `tiktoken` counted: its merges are the vocabulary's order, which is the same for
-vocabularies that were trained, not edited. Builds and runs the example `encoding` of `wootz-text`.
+FILE is cut at line ends into texts of about 4 KiB. In every round each program encodes them (A B C A B C; `tokenizers` an eighth of
+them, this project three times); a row holds the medians over rounds in MB/s, the range in brackets, and this project's ratio to the
+others. The tokens of all texts are counted for all three and must be as many for `tokenizers`; for `tiktoken` the merges are the
+vocabulary's order, which is the same for vocabularies that were trained, not edited. That ids are equal is `check_tokenizers.py`'s
+matter. Builds and runs the example `encoding` of `wootz-text`.
 """
 import argparse, json, os, re, statistics, subprocess, sys, time
 from pathlib import Path
@@ -81,6 +82,8 @@ def measure(file, path, rounds):
         rates["tokenizers"].append(rate(hugging_bytes, lambda: [hugging.encode(text, add_special_tokens=False) for text in hugging_texts]))
         rates["tiktoken"].append(rate(len(data), lambda: [tik.encode_ordinary(text) for text in texts]))
     n_tik = sum(len(tik.encode_ordinary(text)) for text in texts)
+    n_hugging = sum(len(hugging.encode(text, add_special_tokens=False).ids) for text in texts)
+    assert n_ours == n_hugging, f"{path}: {n_ours} tokens, {n_hugging} by tokenizers"
     row = {"tokenizer": path, "n_tokens": n_ours, "n_tokens_tiktoken": n_tik}
     for name, all_rates in rates.items():
         row[name] = {"mb_per_s": statistics.median(all_rates), "least": min(all_rates), "most": max(all_rates)}
