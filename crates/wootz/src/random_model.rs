@@ -129,7 +129,8 @@ pub(crate) fn write(shape: &Shape, mix: &Mix, path: &Path) -> anyhow::Result<()>
         };
         let mut left = tensor.n_bytes().expect("rows are whole blocks");
         while left > 0 {
-            let piece = deck.deal(&mut random, left.min(1 << 22));
+            // Whole blocks: what follows a cut one would have numbers where its scales belong.
+            let piece = deck.deal(&mut random, left.min(PIECE_BLOCKS * deck.block_bytes));
             writer.write(&piece)?;
             left -= piece.len();
         }
@@ -210,6 +211,9 @@ fn fitting(ty: TensorType, k: usize) -> TensorType {
         _ => TensorType::F16,
     }
 }
+
+/// Blocks that are written at a time.
+const PIECE_BLOCKS: usize = 1 << 13;
 
 /// Random blocks of one type.
 struct Deck {

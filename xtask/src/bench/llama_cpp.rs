@@ -40,9 +40,10 @@ impl LlamaCpp {
         for program in PROGRAMS {
             ensure!(bin.join(program).is_file(), "{} has no `{program}`", bin.display());
         }
-        let mut command = Command::new(bin.join("llama-bench"));
-        // Older ones do not know the flag, which is no reason to refuse them.
-        let said = process::output(command.arg("--version"), LIMIT).map(|(out, _)| out).unwrap_or_default();
+        // It answers on either stream; older ones do not know the flag, which is no reason to refuse them.
+        let answer = Command::new(bin.join("llama-bench")).arg("--version").output();
+        let answer = answer.with_context(|| format!("starting {}/llama-bench", bin.display()))?;
+        let said = String::from_utf8_lossy(&[answer.stdout, answer.stderr].concat()).into_owned();
         Ok(Self { bin: bin.to_owned(), version: version(&said) })
     }
 
