@@ -83,7 +83,8 @@ async fn run(app: &App, disk: &Disk, batch: Batch) -> Result<(), DiskError> {
         match tasks.join_next().await {
             // Syncing takes the disk's time, not that of other requests.
             Some(Ok((status, line))) => tokio::task::block_in_place(|| run.take(status, &line))?,
-            Some(Err(_)) => {}
+            // The server stops, or an item was lost to a panic: the batch stays in progress and goes on at the next start.
+            Some(Err(_)) => return Ok(()),
             None => break,
         }
     }
@@ -156,7 +157,7 @@ async fn ask(app: App, endpoint: String, input: BatchInput) -> (StatusCode, Valu
         let request = Request::builder().method(Method::POST).uri(&endpoint);
         let request = request.body(Body::from(input.body.to_string())).expect("an endpoint is an address");
         let response = service.call(request).await.unwrap_or_else(|never| match never {});
-        if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        if [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&response.status()) {
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
             continue;
         }

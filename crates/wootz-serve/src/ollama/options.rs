@@ -117,7 +117,8 @@ impl Options {
             seed: self.seed.map(i64::cast_unsigned),
             stop: self.stop.unwrap_or_default(),
             penalties: Penalties {
-                repetition: self.repeat_penalty.unwrap_or(REPEAT_PENALTY),
+                repetition: in_range("options.repeat_penalty", self.repeat_penalty, 0.0..=100.0)?
+                    .unwrap_or(REPEAT_PENALTY),
                 presence: self.presence_penalty.unwrap_or(0.0),
                 frequency: self.frequency_penalty.unwrap_or(0.0),
                 last_n,

@@ -7,6 +7,7 @@ mod chat;
 mod client;
 mod completions;
 mod guard;
+mod load;
 mod ollama;
 mod operation;
 mod ranking;

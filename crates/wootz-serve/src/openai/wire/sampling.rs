@@ -162,7 +162,8 @@ impl Settings {
             min_p: self.min_p.unwrap_or(defaults.min_p),
             typical_p: self.typical_p.unwrap_or(defaults.typical_p),
             penalties: Penalties {
-                repetition: self.repetition_penalty.unwrap_or(1.0),
+                repetition: in_range("repetition_penalty", self.repetition_penalty, 0.0..=100.0)?
+                    .unwrap_or(1.0),
                 presence: penalty("presence_penalty", self.presence_penalty)?,
                 frequency: penalty("frequency_penalty", self.frequency_penalty)?,
                 last_n: None,
