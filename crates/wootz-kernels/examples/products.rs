@@ -6,7 +6,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use wootz_kernels::{Isa, LinearPart, PackedMatrix, Peaks, Pool, Precision, TensorType, linear};
+use wootz_kernels::{Isa, LinearPart, PackedMatrix, Packing, Peaks, Pool, Precision, TensorType, linear};
 
 /// Outputs and inputs of a 1B Llama's matrices.
 const SHAPES: [(&str, usize, usize); 5] = [
@@ -45,7 +45,7 @@ fn main() {
             // Memory-bound, except for a part of a matrix that stays in a core's cache.
             let copies = if name == "part" { 1 } else { ((128 << 20) / (n * k)).max(1) };
             let start = Instant::now();
-            let weights: Vec<PackedMatrix> = (0..copies).map(|_| random(isa, &pool, ty, n, k)).collect();
+            let weights: Vec<PackedMatrix> = (0..copies).map(|_| random(&pool, ty, n, k)).collect();
             let seconds = start.elapsed().as_secs_f64();
             println!(
                 "{:6} {name:7} made and packed {:.1} million weights a second",
@@ -83,7 +83,7 @@ fn main() {
     }
 }
 
-fn random(isa: Isa, pool: &Pool, ty: TensorType, n: usize, k: usize) -> PackedMatrix {
+fn random(pool: &Pool, ty: TensorType, n: usize, k: usize) -> PackedMatrix {
     let mut bytes = vec![0; ty.row_bytes(n * k).expect("whole blocks")];
     let mut state = 1_u64;
     for chunk in bytes.chunks_mut(8) {
@@ -91,7 +91,7 @@ fn random(isa: Isa, pool: &Pool, ty: TensorType, n: usize, k: usize) -> PackedMa
         let word = (state >> 8 & 0x3b3b_3b3b_3b3b_3b3b).to_le_bytes(); // no exponent of all ones in any float
         chunk.copy_from_slice(&word[..chunk.len()]);
     }
-    PackedMatrix::pack(isa, pool, ty, n, k, &bytes, Precision::Fast)
+    Packing { pool, precision: Precision::Fast, slab: None }.pack(ty, n, k, &bytes)
 }
 
 /// Seconds of a pass: the median, half the width of the middle half, the least.

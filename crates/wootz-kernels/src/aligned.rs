@@ -9,11 +9,14 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Zeroed bytes, aligned to 64.
 pub struct AlignedBytes {
     start: NonNull<u8>,
     len: usize,
+    /// What the bytes are a part of; without it they stand alone.
+    whole: Option<Arc<AlignedBytes>>,
 }
 
 /// Buffers of this size and above are mapped.
@@ -29,17 +32,47 @@ impl AlignedBytes {
     pub fn zeroed(len: usize) -> Self {
         let layout = layout(len);
         if len == 0 {
-            return AlignedBytes { start: NonNull::<Line>::dangling().cast(), len };
+            return AlignedBytes { start: NonNull::<Line>::dangling().cast(), len, whole: None };
         }
         #[cfg(unix)]
         if len >= MAPPED {
             let Some(start) = pages::map(len) else { handle_alloc_error(layout) };
-            return AlignedBytes { start, len };
+            return AlignedBytes { start, len, whole: None };
         }
         // SAFETY: the layout has a size above zero.
         let start = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        AlignedBytes { start, len }
+        AlignedBytes { start, len, whole: None }
+    }
+}
+
+/// A place for many buffers that live equally long: all of them share huge pages, small ones too.
+///
+/// Memory goes back when the slab and all of its buffers are gone.
+#[derive(Debug, Default)]
+pub struct Slab {
+    /// The block that is being dealt out, and how much of it is.
+    current: Mutex<Option<(Arc<AlignedBytes>, usize)>>,
+}
+
+/// Bytes of a block; what is never touched costs nothing.
+const BLOCK: usize = 256 << 20;
+
+impl Slab {
+    /// `len` zeroed bytes.
+    pub fn zeroed(&self, len: usize) -> AlignedBytes {
+        if len == 0 || len > BLOCK / 4 {
+            return AlignedBytes::zeroed(len);
+        }
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let (whole, used) = match current.take() {
+            Some((whole, used)) if whole.len - used >= len => (whole, used),
+            _ => (Arc::new(AlignedBytes::zeroed(BLOCK)), 0),
+        };
+        // SAFETY: inside the block, which has `len` bytes after `used`.
+        let start = unsafe { whole.start.add(used) };
+        *current = Some((Arc::clone(&whole), (used + len.next_multiple_of(64)).min(BLOCK)));
+        AlignedBytes { start, len, whole: Some(whole) }
     }
 }
 
@@ -52,6 +85,9 @@ fn layout(len: usize) -> Layout {
 
 impl Drop for AlignedBytes {
     fn drop(&mut self) {
+        if self.whole.is_some() {
+            return; // it goes with the last of its parts
+        }
         match self.len {
             0 => {}
             #[cfg(unix)]
@@ -129,7 +165,8 @@ impl DerefMut for AlignedBytes {
     }
 }
 
-// SAFETY: an `AlignedBytes` owns its memory alone, as a `Vec<u8>` does.
+// SAFETY: an `AlignedBytes` owns its memory alone, as a `Vec<u8>` does; parts of a block do not overlap, and nobody else
+// reads or writes the block that they keep alive.
 unsafe impl Send for AlignedBytes {}
 // SAFETY: shared access only reads.
 unsafe impl Sync for AlignedBytes {}
@@ -152,5 +189,18 @@ mod tests {
             assert!(bytes.iter().all(|&b| b == 0) && bytes.len() == len);
             bytes.fill(7);
         }
+    }
+    #[test]
+    fn parts_of_a_slab_are_zeroed_and_do_not_overlap() {
+        let slab = Slab::default();
+        let mut parts: Vec<AlignedBytes> = [100, 64, 0, 1 << 20, 3].map(|len| slab.zeroed(len)).into();
+        drop(slab);
+        for (i, part) in parts.iter_mut().enumerate() {
+            assert_eq!(part.as_ptr() as usize % 64, 0);
+            assert!(part.iter().all(|&b| b == 0));
+            part.fill(i as u8 + 1);
+        }
+        parts.remove(0);
+        assert!(parts.iter().enumerate().all(|(i, part)| part.iter().all(|&b| b == i as u8 + 2)));
     }
 }

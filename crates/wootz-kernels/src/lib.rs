@@ -23,7 +23,7 @@ mod tensor_type;
 #[cfg(test)]
 mod test_rng;
 
-pub use aligned::AlignedBytes;
+pub use aligned::{AlignedBytes, Slab};
 pub use attention::{
     AttendForward, AttendGrads, AttendSeq, AttendSpec, DenseSeq, Visible, attend, attend_dense,
     attend_dense_backward,
@@ -34,7 +34,7 @@ pub use kv_store::{KvStore, Slot, Values};
 pub use linear::{
     ExpertPart, ExpertRows, LinearPart, grouped_linear, linear, linear_input_grad, linear_weight_grad,
 };
-pub use packed::{PackedMatrix, Precision};
+pub use packed::{PackedMatrix, Packing, Precision};
 pub use peaks::Peaks;
 pub use pool::Pool;
 pub use rows::*;

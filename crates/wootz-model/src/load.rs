@@ -5,6 +5,7 @@
 //!         weight at a time, borrowed from the mapped file wherever they lie there as they are wanted.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -120,9 +121,26 @@ impl Model {
         Ok(model)
     }
 
-    /// Loads all weights onto a device.
+    /// Loads all weights onto a device. Pages of the file leave memory as soon as the device has made its own of them.
     pub fn load(&self, device: &dyn Device) -> Result<DeviceWeights> {
-        Ok(device.load(&self.network.params, &|spec| self.tensor(spec))?)
+        let read = Cell::new(None);
+        let weights = device.load(&self.network.params, &|spec| {
+            if let Some(done) = read.replace(Some(spec.clone())) {
+                self.release(&done);
+            }
+            self.tensor(spec)
+        })?;
+        if let Some(last) = read.take() {
+            self.release(&last);
+        }
+        Ok(weights)
+    }
+
+    /// Says that the file's bytes of a weight are not needed soon.
+    fn release(&self, spec: &ParamSpec) {
+        if let Ok(place) = self.place(spec) {
+            self.weights.release(&place.file_name);
+        }
     }
 
     /// The type in which most of the matrices' bytes are stored.

@@ -30,7 +30,7 @@ pub struct HostTensor<'a> {
     pub bytes: Cow<'a, [u8]>,
 }
 
-/// Gives the numbers of a declared weight.
+/// Gives the numbers of a declared weight. Who asks for the next one is done with the one before.
 pub type Source<'s> = dyn Fn(&ParamSpec) -> Result<HostTensor<'s>> + 's;
 
 /// The loaded weights of one model on one device. Cloning shares them.

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
     use crate::cast::bytes_of;
     use crate::test_rng::{Rng, assert_close};
-    use crate::{Precision, TensorType};
+    use crate::{Packing, Precision, TensorType};
 
     #[test]
     fn gradients_agree_with_plain_sums() {
@@ -74,11 +74,11 @@ mod tests {
                     }
                 }
             }
-            let pack =
-                |isa| PackedMatrix::pack(isa, &pool, TensorType::F32, n, k, bytes_of(&w), Precision::Exact);
+            let packing = Packing { pool: &pool, precision: Precision::Exact, slab: None };
+            let weight = packing.pack(TensorType::F32, n, k, bytes_of(&w));
             for isa in Isa::all_here() {
                 let (mut dx, mut dw) = (vec![1.0; m * k], vec![1.0; n * k]);
-                linear_input_grad(isa, &pool, &dy, m, &pack(isa), &mut dx, true);
+                linear_input_grad(isa, &pool, &dy, m, &weight, &mut dx, true);
                 linear_weight_grad(isa, &pool, &x, &dy, m, &mut dw, true);
                 assert_close(&dx, &want_dx, 2e-5, 1e-5);
                 assert_close(&dw, &want_dw, 2e-5, 1e-5);

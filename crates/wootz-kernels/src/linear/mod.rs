@@ -281,9 +281,9 @@ fn tasks(pool: &Pool, k: usize, tiles: &Tiles, groups: &[Group<'_>]) -> Vec<Task
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TensorType;
     use crate::cast::bytes_of;
     use crate::test_rng::{Rng, assert_close, random_blocks};
+    use crate::{Packing, TensorType};
 
     /// The twin: one sum in f64 for each output.
     fn plain(x: &[f32], weight: &PackedMatrix, bias: Option<&[f32]>) -> Vec<f32> {
@@ -314,7 +314,7 @@ mod tests {
             }
             _ => random_blocks(rng, ty, n * k),
         };
-        PackedMatrix::pack(Isa::detect(), &Pool::new(1), ty, n, k, &bytes, precision)
+        Packing { pool: &Pool::new(1), precision, slab: None }.pack(ty, n, k, &bytes)
     }
 
     #[test]
@@ -393,7 +393,7 @@ mod tests {
         let mut rng = Rng::seeded(6);
         let pool = Pool::new(2);
         let fast = |ty, n, k, bytes: &[u8]| {
-            PackedMatrix::pack(Isa::detect(), &pool, ty, n, k, bytes, Precision::Fast)
+            Packing { pool: &pool, precision: Precision::Fast, slab: None }.pack(ty, n, k, bytes)
         };
         for &ty in TensorType::ALL {
             if !crate::packed::is_multiplied_as_integers(ty) {

@@ -10,7 +10,7 @@ mod float;
 pub(crate) mod quant;
 
 use crate::simd::LANES;
-use crate::{AlignedBytes, Isa, Pool, TensorType, block};
+use crate::{AlignedBytes, Pool, Slab, TensorType, block};
 
 pub(crate) use blocks::{Quants, Scales, Shape};
 pub(crate) use float::{Bf16Pairs, Chunk, F16Pairs, F32Pairs, Stored, place};
@@ -36,6 +36,59 @@ pub struct PackedMatrix {
     data: AlignedBytes,
 }
 
+/// How and where matrices are packed.
+#[derive(Clone, Copy, Debug)]
+pub struct Packing<'a> {
+    /// Who packs.
+    pub pool: &'a Pool,
+    /// What products may round.
+    pub precision: Precision,
+    /// Where matrices are kept that live as long as each other; none is a place of its own for each.
+    pub slab: Option<&'a Slab>,
+}
+
+impl Packing<'_> {
+    /// Packs row-major `bytes` as they stand in a file. Cost: one pass over the bytes, on all threads.
+    ///
+    /// Panics unless `bytes` are `n` rows of `k` numbers of type `ty`.
+    pub fn pack(self, ty: TensorType, n: usize, k: usize, bytes: &[u8]) -> PackedMatrix {
+        let Packing { pool, precision, slab } = self;
+        let row_bytes = ty.row_bytes(k).expect("a row is whole blocks");
+        assert_eq!(Some(bytes.len()), row_bytes.checked_mul(n), "pack: bytes of a ({n}, {k}) {ty} matrix");
+        let layout = match ty {
+            TensorType::F32 => Layout::F32,
+            TensorType::F16 => Layout::F16,
+            TensorType::BF16 => Layout::Bf16,
+            _ => match blocks::shape(ty) {
+                Some(shape) if precision == Precision::Fast => Layout::Quant(shape),
+                _ => Layout::Rows,
+            },
+        };
+        let panel_bytes = layout.panel_bytes(ty, k);
+        let len = match layout {
+            Layout::Rows => bytes.len(),
+            _ => n.div_ceil(LANES).checked_mul(panel_bytes).expect("a matrix fits into memory"),
+        };
+        let mut data = slab.map_or_else(|| AlignedBytes::zeroed(len), |slab| slab.zeroed(len));
+        let rows_of = |panel: usize| {
+            let rows = panel * LANES..((panel + 1) * LANES).min(n);
+            &bytes[rows.start * row_bytes..rows.end * row_bytes]
+        };
+        match layout {
+            Layout::Rows => data.copy_from_slice(bytes),
+            _ => pool.rows(&mut data, panel_bytes, 4, |first, panels| {
+                for (i, panel) in panels.chunks_mut(panel_bytes).enumerate() {
+                    match layout {
+                        Layout::Quant(shape) => quant::pack_panel(ty, shape, k, rows_of(first + i), panel),
+                        _ => float::pack_panel(layout, k, rows_of(first + i), panel),
+                    }
+                }
+            }),
+        }
+        PackedMatrix { n, k, ty, layout, precision, data }
+    }
+}
+
 /// Whether [`Precision::Fast`] multiplies this type by integer dot products.
 #[cfg(test)]
 pub(crate) fn is_multiplied_as_integers(ty: TensorType) -> bool {
@@ -58,53 +111,6 @@ pub(crate) enum Layout {
 }
 
 impl PackedMatrix {
-    /// Packs row-major `bytes` as they stand in a file. Cost: one pass over the bytes, on all threads.
-    ///
-    /// Panics unless `bytes` are `n` rows of `k` numbers of type `ty`.
-    pub fn pack(
-        isa: Isa,
-        pool: &Pool,
-        ty: TensorType,
-        n: usize,
-        k: usize,
-        bytes: &[u8],
-        precision: Precision,
-    ) -> Self {
-        let row_bytes = ty.row_bytes(k).expect("a row is whole blocks");
-        assert_eq!(Some(bytes.len()), row_bytes.checked_mul(n), "pack: bytes of a ({n}, {k}) {ty} matrix");
-        let _ = isa;
-        let layout = match ty {
-            TensorType::F32 => Layout::F32,
-            TensorType::F16 => Layout::F16,
-            TensorType::BF16 => Layout::Bf16,
-            _ => match blocks::shape(ty) {
-                Some(shape) if precision == Precision::Fast => Layout::Quant(shape),
-                _ => Layout::Rows,
-            },
-        };
-        let panel_bytes = layout.panel_bytes(ty, k);
-        let mut data = AlignedBytes::zeroed(match layout {
-            Layout::Rows => bytes.len(),
-            _ => n.div_ceil(LANES).checked_mul(panel_bytes).expect("a matrix fits into memory"),
-        });
-        let rows_of = |panel: usize| {
-            let rows = panel * LANES..((panel + 1) * LANES).min(n);
-            &bytes[rows.start * row_bytes..rows.end * row_bytes]
-        };
-        match layout {
-            Layout::Rows => data.copy_from_slice(bytes),
-            _ => pool.rows(&mut data, panel_bytes, 4, |first, panels| {
-                for (i, panel) in panels.chunks_mut(panel_bytes).enumerate() {
-                    match layout {
-                        Layout::Quant(shape) => quant::pack_panel(ty, shape, k, rows_of(first + i), panel),
-                        _ => float::pack_panel(layout, k, rows_of(first + i), panel),
-                    }
-                }
-            }),
-        }
-        PackedMatrix { n, k, ty, layout, precision, data }
-    }
-
     /// Outputs.
     pub fn n(&self) -> usize {
         self.n
@@ -241,7 +247,8 @@ mod tests {
             let f16: Vec<half::f16> = x.iter().map(|&x| half::f16::from_f32(x)).collect();
             let bf16: Vec<half::bf16> = x.iter().map(|&x| half::bf16::from_f32(x)).collect();
             let pack = |ty, bytes: &[u8]| {
-                PackedMatrix::pack(Isa::detect(), &pool, ty, n, k, bytes, Precision::Exact).to_f32()
+                let packing = Packing { pool: &pool, precision: Precision::Exact, slab: None };
+                packing.pack(ty, n, k, bytes).to_f32()
             };
             assert_eq!(pack(TensorType::F32, bytes_of(&x)), x);
             assert_eq!(

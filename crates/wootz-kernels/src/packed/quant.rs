@@ -388,7 +388,7 @@ read_scales! {
 #[cfg(test)]
 mod tests {
     use crate::test_rng::{Rng, random_blocks};
-    use crate::{Isa, PackedMatrix, Pool, Precision, TensorType, dequantize};
+    use crate::{Packing, Pool, Precision, TensorType, dequantize};
 
     #[test]
     fn rows_come_back_as_the_format_defines_them() {
@@ -402,7 +402,8 @@ mod tests {
             let bytes = random_blocks(&mut rng, ty, n * k);
             let mut want = vec![0.0; n * k];
             dequantize(ty, &bytes, &mut want);
-            let packed = PackedMatrix::pack(Isa::detect(), &pool, ty, n, k, &bytes, Precision::Fast);
+            let packed =
+                Packing { pool: &pool, precision: Precision::Fast, slab: None }.pack(ty, n, k, &bytes);
             assert!(packed.bytes() > 0 && packed.ty() == ty);
             for (i, (got, want)) in packed.to_f32().iter().zip(&want).enumerate() {
                 // Products of scales are rounded in another order here.

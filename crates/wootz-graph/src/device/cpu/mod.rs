@@ -14,7 +14,7 @@ pub(crate) use call::CpuRun;
 
 use std::sync::Arc;
 
-use wootz_kernels::{Isa, Pool, Precision};
+use wootz_kernels::{Isa, Pool, Precision, Slab};
 
 use crate::Result;
 use crate::device::{Device, Executor, Loaded, Source, Weights};
@@ -59,7 +59,8 @@ impl Device for Cpu {
     }
 
     fn load(&self, params: &Params, source: &Source) -> Result<Weights> {
-        Loaded::load(params, source, |spec, tensor| Stored::new(self, spec, tensor))
+        let slab = Slab::default();
+        Loaded::load(params, source, |spec, tensor| Stored::new(self, Some(&slab), spec, tensor))
     }
 
     fn executor(

@@ -1,6 +1,6 @@
 //! Weights as the CPU device keeps them: packed for the products that read them.
 
-use wootz_kernels::{PackedMatrix, TensorType, cast};
+use wootz_kernels::{PackedMatrix, Packing, Slab, TensorType, cast};
 
 use crate::device::HostTensor;
 use crate::device::cpu::Cpu;
@@ -16,11 +16,10 @@ pub(crate) enum Stored {
 }
 
 impl Stored {
-    /// Packs a tensor whose length was checked.
-    pub(crate) fn new(cpu: &Cpu, spec: &ParamSpec, tensor: &HostTensor) -> Self {
-        let pack = |n: usize, k: usize, bytes: &[u8]| {
-            PackedMatrix::pack(cpu.isa, &cpu.pool, tensor.ty, n, k, bytes, cpu.precision)
-        };
+    /// Packs a tensor whose length was checked, into `slab` if it lives as long as the others there.
+    pub(crate) fn new(cpu: &Cpu, slab: Option<&Slab>, spec: &ParamSpec, tensor: &HostTensor) -> Self {
+        let packing = Packing { pool: &cpu.pool, precision: cpu.precision, slab };
+        let pack = |n: usize, k: usize, bytes: &[u8]| packing.pack(tensor.ty, n, k, bytes);
         match (spec.kind, &spec.shape[..]) {
             (ParamKind::Matrix, &[n, k]) => Stored::Matrix(pack(n, k, &tensor.bytes)),
             (ParamKind::Stack, &[e, n, k]) => {
@@ -41,7 +40,7 @@ impl Stored {
     /// The same weight with other numbers.
     pub(crate) fn from_f32(cpu: &Cpu, spec: &ParamSpec, numbers: &[f32]) -> Self {
         let tensor = HostTensor { ty: TensorType::F32, bytes: cast::bytes_of(numbers).into() };
-        Stored::new(cpu, spec, &tensor)
+        Stored::new(cpu, None, spec, &tensor)
     }
     /// Row `i` of a matrix or a table. Panics if there is no such row.
     pub(crate) fn row(&self, i: usize, out: &mut [f32]) {
