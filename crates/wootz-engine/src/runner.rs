@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use wootz_graph::{
     Batch, Device, Executor, Graph, Plan, PlanOptions, RopeScale, Rows, Sequence, StateCapacity, StateKind,
-    StateSpec, Taps, Weights,
+    StateSpec, StepTime, Taps, Weights,
 };
 use wootz_kernels::TensorType;
 use wootz_model::config::{Mixer, Position};
@@ -370,6 +370,11 @@ impl Runner {
         if self.is_recurrent {
             self.free_slots.push(track.slot);
         }
+    }
+
+    /// What the device's steps have taken since the last call; from the first call on they are timed.
+    pub fn take_times(&mut self) -> Vec<StepTime> {
+        self.executor.take_times()
     }
 
     /// Multiplications and additions of the work's linear layers and attention.

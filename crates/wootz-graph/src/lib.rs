@@ -25,7 +25,7 @@ pub use batch::{Batch, Data, Rows, Sequence};
 pub use cost::Cost;
 pub use device::cpu::Cpu;
 pub use device::reference::Reference;
-pub use device::{Device, Executor, HostTensor, Source, Taps, Weights};
+pub use device::{Device, Executor, HostTensor, Source, StepTime, Taps, Weights};
 pub use draw::draw_svg;
 pub use error::{Error, Result};
 pub use graph::{Graph, Node, Value};

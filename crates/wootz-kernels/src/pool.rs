@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 /// How long a helper looks for work before it sleeps.
 const SPIN: Duration = Duration::from_micros(60);
-/// How long the caller waits for a helper's tile, or twice as long as its own longest took, before it sleeps itself and leaves
-/// the helper out next time.
+/// How long the caller waits for a helper's tile, or four times as long as its own took, before it sleeps itself and leaves the
+/// helper out next time.
 const PATIENCE: Duration = Duration::from_micros(200);
 /// How long a helper that was late is left out.
 const LEFT_OUT: Duration = Duration::from_millis(20);
@@ -102,19 +102,19 @@ impl Pool {
         let Ok(running) = self.running.try_lock() else { return alone() };
         let n_tasks = u32::try_from(n_tasks).ok().filter(|&n| n < u32::MAX / 2).expect("tiles are few");
         self.publish(n_tasks, &task);
-        let mut longest = Duration::ZERO;
+        let (start, mut n_mine) = (Instant::now(), 0);
         let mine = catch_unwind(AssertUnwindSafe(|| {
             while let Some(index) = self.shared.next_task() {
-                let start = Instant::now();
                 task(index);
-                longest = longest.max(start.elapsed());
+                n_mine += 1;
             }
         }));
         if mine.is_err() {
             // The remaining tiles are not worth doing.
             self.shared.exhaust();
         }
-        self.close(PATIENCE.max(2 * longest));
+        // A tile takes as long as ours did on average, a few times that at most.
+        self.close(PATIENCE.max(4 * start.elapsed() / n_mine.max(1)));
         drop(running);
         let theirs = lock(&self.shared.panic).take();
         if let Err(panic) = mine {

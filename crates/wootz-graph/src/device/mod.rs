@@ -11,6 +11,7 @@ pub(crate) mod reference;
 use std::any::Any;
 use std::borrow::Cow;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use wootz_kernels::TensorType;
 
@@ -93,6 +94,21 @@ pub trait Device: Send + Sync {
     ) -> Result<Box<dyn Executor>>;
 }
 
+/// What all steps of one kind have taken.
+#[derive(Clone, Debug)]
+pub struct StepTime {
+    /// The operator.
+    pub name: &'static str,
+    /// The shape of its result.
+    pub shape: Shape,
+    /// Layers that one step computes together.
+    pub n_parts: usize,
+    /// How often.
+    pub n_calls: usize,
+    /// How long, all together.
+    pub time: Duration,
+}
+
 /// Runs plans over one model's weights. Keeps the states of the sequences and the arena of the plans.
 pub trait Executor: Send {
     /// Runs every step of `plan`. With `taps`, named values are shown after they were computed.
@@ -102,6 +118,11 @@ pub trait Executor: Send {
     /// [`Error::Input`] if the batch lacks an input or has a wrong one: too long, ids that nothing stands behind,
     /// blocks or slots that do not exist. Nothing has happened then.
     fn run(&mut self, plan: &Plan, batch: &Batch, taps: Option<&mut dyn Taps>) -> Result<()>;
+
+    /// What steps have taken since the last call; from the first call on they are timed. Empty where a device does not.
+    fn take_times(&mut self) -> Vec<StepTime> {
+        Vec::new()
+    }
 
     /// Output number `index` of the plan that ran last: as many rows as the batch had. Ids come as numbers.
     fn output(&self, plan: &Plan, batch: &Batch, index: usize) -> Vec<f32>;

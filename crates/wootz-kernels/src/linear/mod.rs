@@ -255,20 +255,28 @@ fn products(
 /// Bytes of packed activations that should stay in a core's own cache while panels pass by.
 const STRETCH_BYTES: usize = 384 << 10;
 
-/// Cuts the work: few panels for many tokens, more for few, so that there are some tasks for each thread.
+/// Cuts the work: long stretches of panels first, because a core reads best what lies in a row, and ever shorter ones, so
+/// that threads end together. Many tokens bring so much work for each panel that four are enough.
 fn tasks(pool: &Pool, k: usize, tiles: &Tiles, groups: &[Group<'_>]) -> Vec<Task> {
-    let n_panels: usize = groups
+    let mut left: usize = groups
         .iter()
         .filter(|group| !tiles.segment(group.segment).is_empty())
         .map(|group| group.n_panels())
         .sum();
-    let per_task = (n_panels / (pool.threads() * 16)).clamp(1, 32).next_multiple_of(4);
     let per_stretch = (STRETCH_BYTES / (k.max(1) * 4 * tiles.max_width())).max(1);
     let mut tasks = Vec::new();
     for (index, group) in groups.iter().enumerate() {
         let segment = tiles.segment(group.segment);
-        for first_panel in (0..group.n_panels()).step_by(per_task) {
-            let panels = first_panel..(first_panel + per_task).min(group.n_panels());
+        if segment.is_empty() {
+            continue;
+        }
+        let mut first_panel = 0;
+        while first_panel < group.n_panels() {
+            let share = (left / (pool.threads() * 3)).clamp(1, 64);
+            let n_panels = if segment.len() > 1 { share.min(4) } else { share };
+            let panels = first_panel..(first_panel + n_panels).min(group.n_panels());
+            left -= panels.len();
+            first_panel = panels.end;
             for first_tile in segment.clone().step_by(per_stretch) {
                 let tiles = first_tile..(first_tile + per_stretch).min(segment.end);
                 tasks.push(Task { group: index, panels: panels.clone(), tiles });

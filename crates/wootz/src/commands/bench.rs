@@ -64,6 +64,9 @@ pub(crate) struct BenchArgs {
     /// Instructions to use; the best of this machine without it
     #[arg(long, value_name = "SET", value_parser = LEVELS.map(|(name, _)| name))]
     isa: Option<String>,
+    /// Say how long each kind of operator took, to the error output
+    #[arg(long)]
+    ops: bool,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -87,10 +90,14 @@ impl BenchArgs {
         let peaks = Peaks::measure(device.isa(), device.pool());
         let n_passes = self.repeat as usize;
         let progress = Progress::new(&self);
+        if self.ops {
+            subject.runner.take_times();
+        }
         let mut prefill = Vec::new();
         for &n_tokens in self.prefill.iter().filter(|&&n| n > 0) {
             progress.say(&format!("prefill of {n_tokens} tokens"));
             prefill.push(subject.prefill(n_tokens, self.running.chunk(), n_passes)?);
+            progress.show_ops(&mut subject, self.ops);
         }
         let mut decode = Vec::new();
         for &depth in self.depth.iter().filter(|_| self.decode > 0) {
@@ -104,6 +111,7 @@ impl BenchArgs {
                     n_passes,
                     &progress,
                 )?);
+                progress.show_ops(&mut subject, self.ops);
             }
         }
         progress.end();
@@ -342,6 +350,31 @@ impl Progress {
     fn say(&self, what: &str) {
         self.0.set_message(what.to_owned());
         self.0.tick();
+    }
+
+    /// Which operators took how long since the last time, largest first.
+    fn show_ops(&self, subject: &mut Subject, wanted: bool) {
+        if !wanted {
+            return;
+        }
+        let mut times = subject.runner.take_times();
+        times.sort_by_key(|step| std::cmp::Reverse(step.time));
+        let total: f64 = times.iter().map(|step| step.time.as_secs_f64()).sum();
+        let lines = times.iter().map(|step| {
+            let seconds = step.time.as_secs_f64();
+            format!(
+                "{:5.1} %  {:>9.1} µs each, {:>6} times  {} × {} {}",
+                100.0 * seconds / total,
+                1e6 * seconds / step.n_calls as f64,
+                step.n_calls,
+                step.n_parts,
+                step.name,
+                step.shape
+            )
+        });
+        let table: Vec<String> = lines.collect();
+        let what = self.0.message();
+        self.0.suspend(|| eprintln!("{what}\n{}", table.join("\n")));
     }
 
     fn tick(&self) {

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use wootz_kernels::{AlignedBytes, LinearPart, cast};
 
@@ -15,7 +16,7 @@ use crate::device::cpu::call::{Arg, CpuRun};
 use crate::device::cpu::state::CpuState;
 use crate::device::cpu::stored::Stored;
 use crate::device::door::Door;
-use crate::device::{Executor, Loaded, Taps, Weights};
+use crate::device::{Executor, Loaded, StepTime, Taps, Weights};
 use crate::param::Param;
 use crate::plan::{Place, Plan, Step};
 use crate::shape::{DType, Type};
@@ -29,6 +30,8 @@ pub(super) struct CpuExecutor {
     states: Vec<CpuState>,
     door: Door,
     arena: AlignedBytes,
+    /// What steps have taken since it was asked for.
+    times: Option<Vec<StepTime>>,
 }
 
 impl CpuExecutor {
@@ -41,7 +44,7 @@ impl CpuExecutor {
         let weights = Loaded::<Stored>::of(weights)?;
         let door = Door::new(&weights.specs, states, capacity)?;
         let states = states.iter().map(|spec| CpuState::new(spec, &capacity)).collect();
-        Ok(Self { cpu: cpu.clone(), weights, states, door, arena: AlignedBytes::zeroed(0) })
+        Ok(Self { cpu: cpu.clone(), weights, states, door, arena: AlignedBytes::zeroed(0), times: None })
     }
 }
 
@@ -55,9 +58,13 @@ impl Executor for CpuExecutor {
         let arena = cast::cast_mut(&mut self.arena).expect("aligned for numbers of 4 bytes");
         let run = Run { cpu: &self.cpu, plan, batch, weights: &weights };
         for (step, named) in plan.steps.iter().zip(&plan.named) {
+            let start = self.times.is_some().then(Instant::now);
             match step {
                 Step::One { node } => run.one(arena, &mut self.states, *node),
                 Step::Linears { nodes } => run.linears(arena, nodes),
+            }
+            if let (Some(times), Some(start)) = (&mut self.times, start) {
+                note(times, plan, step, start.elapsed());
             }
             if let Some(taps) = taps.as_deref_mut() {
                 named.iter().for_each(|&node| tap(taps, plan, batch, arena, node));
@@ -85,6 +92,10 @@ impl Executor for CpuExecutor {
             },
             (Place::Nowhere, _) => unreachable!("a plan gives each of its outputs a place"),
         }
+    }
+
+    fn take_times(&mut self) -> Vec<StepTime> {
+        self.times.replace(Vec::new()).unwrap_or_default()
     }
 
     fn copy_block(&mut self, from: u32, to: u32) {
@@ -157,6 +168,24 @@ impl Executor for CpuExecutor {
     fn weight(&self, param: Param) -> Vec<f32> {
         self.weights.read()[param.index()].to_f32()
     }
+}
+
+/// Adds what a step took to the steps like it.
+fn note(times: &mut Vec<StepTime>, plan: &Plan, step: &Step, time: Duration) {
+    let nodes = step.nodes();
+    let node = &plan.nodes[nodes[0]];
+    let is_like_it =
+        |t: &StepTime| t.name == node.op.name() && t.shape == node.ty.shape && t.n_parts == nodes.len();
+    let entry = match times.iter().position(is_like_it) {
+        Some(index) => &mut times[index],
+        None => {
+            let (name, shape, n_parts) = (node.op.name(), node.ty.shape, nodes.len());
+            times.push(StepTime { name, shape, n_parts, n_calls: 0, time: Duration::ZERO });
+            times.last_mut().expect("just pushed")
+        }
+    };
+    entry.n_calls += 1;
+    entry.time += time;
 }
 
 /// Ids that stand in the arena, as numbers.
