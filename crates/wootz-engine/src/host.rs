@@ -210,7 +210,11 @@ impl Turns {
                 Some(model) => model.take_on(|engine| engine.read(request)),
                 None => request.reading.refuse(ModelError::Cancelled),
             },
-            Command::With(id, work) => work(self.model(id).map(|model| &mut *model.engine)),
+            Command::With(id, work) => {
+                let engine = self.model(id).map(|model| &mut *model.engine);
+                // Whoever waits for it sees that no answer came.
+                let _ = catch_unwind(AssertUnwindSafe(|| work(engine)));
+            }
             Command::Call(call) => self.calls.push_back(call),
             Command::Stop => unreachable!("seen before"),
         }

@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{InferenceCapabilities, TokenizerEnv};
 use llguidance::{Matcher, ParserFactory};
-use serde_json::{Value, json};
+use serde_json::Value;
 use wootz_text::{Constraint, TokenId, Tokenizer};
 
 use crate::closing::Closers;
 use crate::error::brief;
 use crate::vocab::GrammarVocab;
-use crate::{GrammarError, Guide, Result, gbnf};
+use crate::{GrammarError, Guide, Result, gbnf, schema};
 
 /// Compiled grammars that are kept.
 const MAX_KEPT: usize = 32;
@@ -105,7 +105,7 @@ fn kind(constraint: &Constraint) -> &'static str {
 
 fn top_level(constraint: &Constraint) -> Result<TopLevelGrammar, String> {
     Ok(match constraint {
-        Constraint::JsonSchema(schema) => TopLevelGrammar::from_json_schema(with_layout(schema)),
+        Constraint::JsonSchema(schema) => TopLevelGrammar::from_json_schema(schema::prepared(schema)),
         Constraint::Regex(regex) => TopLevelGrammar::from_regex(regex),
         Constraint::Lark(lark) => TopLevelGrammar::from_lark(lark.clone()),
         Constraint::Gbnf(source) => TopLevelGrammar::from_lark(gbnf::to_lark(source)?),
@@ -118,20 +118,4 @@ fn top_level(constraint: &Constraint) -> Result<TopLevelGrammar, String> {
             TopLevelGrammar::from_lark(format!("start: {}", literals.join(" | ")))
         }
     })
-}
-
-/// A schema with our layout of documents, unless it asks for another: one space behind commas and colons, nothing else.
-/// Free white space invites small models to go on with it for ever, and what is fixed need not be drawn.
-fn with_layout(schema: &Value) -> Value {
-    const KEY: &str = "x-guidance";
-    let layout = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
-    match schema {
-        Value::Object(fields) if !fields.contains_key(KEY) => {
-            let mut fields = fields.clone();
-            fields.insert(KEY.to_owned(), layout);
-            Value::Object(fields)
-        }
-        Value::Bool(true) => json!({KEY: layout}),
-        other => other.clone(),
-    }
 }

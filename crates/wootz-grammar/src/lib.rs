@@ -13,6 +13,7 @@ mod error;
 mod gbnf;
 mod grammar;
 mod guide;
+mod schema;
 mod vocab;
 
 pub use error::{GrammarError, Result};

@@ -88,7 +88,7 @@ impl BeamDriver {
                     break;
                 }
                 let logprob = self.sampling.logprobs.map(|_| logprob);
-                let chosen = Chosen { id, logprob, top: &[] };
+                let chosen = Chosen { id, logprob, top: &[], is_last: false };
                 ended = emitter.token(desk.tokenizer, chosen, desk.sink).is_some();
                 if ended {
                     break;

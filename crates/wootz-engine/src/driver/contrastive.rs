@@ -97,7 +97,7 @@ impl ContrastiveDriver {
             }
             None => (None, Vec::new()),
         };
-        let chosen = Chosen { id, logprob, top: &top };
+        let chosen = Chosen { id, logprob, top: &top, is_last: false };
         Ok(self.emitter.token(desk.tokenizer, chosen, desk.sink).is_some())
     }
 }

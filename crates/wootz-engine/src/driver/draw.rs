@@ -44,7 +44,7 @@ struct Closing {
 
 impl Closing {
     /// The way to the end may turn out longer than it looked, by the model's own choices where it has some.
-    const SPARE: usize = 8;
+    const SPARE: usize = 16;
     /// Ways longer than this are not looked for.
     const MAX_TOKENS: usize = 512;
 
@@ -53,11 +53,11 @@ impl Closing {
             return;
         }
         let most = n_left.min(Self::MAX_TOKENS);
-        let n_needed = guide.n_to_close(most).map(|n| n + n / 8 + Self::SPARE);
+        let n_needed = guide.n_to_close(most).map(|n| n + n / 4 + Self::SPARE);
         match n_needed {
             Some(n_needed) if n_needed < n_left => {
                 // One token may open what takes many to close, so look again well before it is late.
-                self.next_look = n_tokens + (n_left - n_needed).div_ceil(8);
+                self.next_look = n_tokens + (n_left - n_needed).div_ceil(16);
             }
             None if n_left > Self::MAX_TOKENS => {
                 self.next_look = n_tokens + (n_left - Self::MAX_TOKENS).div_ceil(8)
@@ -154,9 +154,6 @@ impl Choice {
         for (i, row) in logits.chunks_exact(desk.vocab.size).enumerate() {
             let Some(token) = self.draw(row, desk)? else { return Ok(Way::Ended) };
             branch.token_ids.push(token);
-            if self.is_over(desk) {
-                return Ok(Way::Ended);
-            }
             if guess.get(i) != Some(&token) {
                 break;
             }
@@ -198,29 +195,21 @@ impl Choice {
             self.emitter.finish(desk.tokenizer, FinishReason::Stop, desk.sink);
             return Ok(None);
         }
-        let chosen = Chosen { id: drawn.id, logprob: drawn.logprob, top: &drawn.top };
+        let chosen = Chosen { id: drawn.id, logprob: drawn.logprob, top: &drawn.top, is_last: false };
         Ok((self.take(chosen, desk)? == Way::On).then_some(drawn.id))
     }
 
-    fn take(&mut self, chosen: Chosen, desk: &mut Desk) -> Result<Way> {
+    fn take(&mut self, mut chosen: Chosen, desk: &mut Desk) -> Result<Way> {
         self.sampler.accept(chosen.id);
         if let Some(guide) = &mut self.guide {
             guide.accept(chosen.id)?;
+            chosen.is_last = guide.is_done();
         }
         let ended = self.emitter.token(desk.tokenizer, chosen, desk.sink);
         if let (Some(guide), None) = (&self.guide, ended) {
             self.closing.look(guide, self.emitter.n_tokens(), self.emitter.n_left());
         }
         Ok(if ended.is_some() { Way::Ended } else { Way::On })
-    }
-
-    /// Whether the constraint allows nothing more; the choice is finished then.
-    fn is_over(&mut self, desk: &mut Desk) -> bool {
-        let is_over = self.guide.as_ref().is_some_and(Guide::is_done);
-        if is_over {
-            self.emitter.finish(desk.tokenizer, FinishReason::Stop, desk.sink);
-        }
-        is_over
     }
 
     /// Takes the tokens that must come, without asking the model.
@@ -230,7 +219,7 @@ impl Choice {
             if desk.vocab.end_tokens.contains(&id) {
                 break;
             }
-            if self.take(Chosen { id, logprob: None, top: &[] }, desk)? == Way::Ended || self.is_over(desk) {
+            if self.take(Chosen { id, logprob: None, top: &[], is_last: false }, desk)? == Way::Ended {
                 return Ok(Way::Ended);
             }
             branch.token_ids.push(id);

@@ -23,6 +23,8 @@ pub(super) struct Chosen<'a> {
     pub id: TokenId,
     pub logprob: Option<f32>,
     pub top: &'a [(TokenId, f32)],
+    /// Whether nothing may follow, by the request's constraint.
+    pub is_last: bool,
 }
 
 impl Emitter {
@@ -75,6 +77,10 @@ impl Emitter {
             Some(reason) => {
                 self.report(reason, sink);
                 Some(reason)
+            }
+            None if chosen.is_last => {
+                self.finish(tokenizer, FinishReason::Stop, sink);
+                Some(FinishReason::Stop)
             }
             None if self.n_tokens == self.max_tokens => {
                 self.finish(tokenizer, FinishReason::Length, sink);

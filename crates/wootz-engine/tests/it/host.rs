@@ -12,7 +12,7 @@ use wootz_text::{
     ScoreRequest, collect,
 };
 
-use crate::{engine, prompts, run, sampling, submit, tokens};
+use crate::{Setup, engine, noise, prompts, run, sampling, submit, tokens};
 
 fn words() -> Words {
     Words { tokenizer: None, template: None, end_tokens: vec![2] }
@@ -220,4 +220,57 @@ fn a_saved_beginning_is_found_by_another_process() {
     // Another model does not take it.
     let tiny = hosted(&host, 4);
     assert!(tiny.restore_prefix(&path).is_err());
+}
+
+#[test]
+fn a_storm_of_requests_and_cancellations_leaves_everything_where_it_was() {
+    let host = Host::start().unwrap();
+    let setup = Setup { n_blocks: 24, chunk: 40, keeps_prefixes: true, guesses: true, ..Setup::default() };
+    let model = host.add("tiny", setup.engine(), words(), 40);
+    let expected = collect(&model, request(3)).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..8_u64 {
+            let model = model.clone();
+            scope.spawn(move || {
+                let mut random = noise(thread + 1).map(|x| ((x + 0.5) * 1000.0) as usize);
+                let mut next = |n: usize| random.next().unwrap() % n;
+                for _ in 0..40 {
+                    let (sender, events) = mpsc::channel();
+                    let sampling = sampling(next(9) as u64, 1 + next(3));
+                    let mut request = GenerateRequest::new(prompts()[next(5)].clone(), sampling);
+                    request.priority = next(3) as i32;
+                    request.deadline = (next(5) == 0).then(|| Instant::now() + Duration::from_millis(5));
+                    let handle =
+                        match model.generate(request, Box::new(move |event| drop(sender.send(event)))) {
+                            Ok(handle) => handle,
+                            Err(ModelError::Busy { .. }) => continue,
+                            Err(error) => panic!("{error}"),
+                        };
+                    // Some go away at once, some in the middle, some stay.
+                    let n_patience = [0, 1, 10, usize::MAX][next(4)];
+                    let mut last = None;
+                    for event in events.iter().take(n_patience) {
+                        last = Some(event);
+                    }
+                    drop(handle);
+                    if n_patience == usize::MAX {
+                        let is_end = matches!(
+                            last,
+                            Some(GenerateEvent::Usage(_) | GenerateEvent::Error(ModelError::TimedOut))
+                        );
+                        assert!(is_end, "{last:?}");
+                    }
+                }
+            });
+        }
+    });
+    let again = collect(&model, request(3)).unwrap();
+    assert_eq!(again.choices[0].token_ids(), expected.choices[0].token_ids());
+    settle(&host);
+    let stats = model.stats();
+    assert_eq!(
+        (stats.n_queued, stats.counts.n_running, stats.counts.n_waiting, stats.n_failures),
+        (0, 0, 0, 0)
+    );
+    assert_eq!(stats.counts.n_free_blocks + stats.counts.n_cached_blocks, stats.counts.n_blocks);
 }
