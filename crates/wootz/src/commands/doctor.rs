@@ -13,7 +13,7 @@ use crate::settings::Settings;
 
 /// Show what this machine has and what Wootz will use of it
 ///
-/// Reads memory for half a second to measure its bandwidth, which bounds how fast a model can write.
+/// Measures for up to half a second how fast memory is read, which bounds how fast a model can write.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  wootz doctor --json")]
 pub(crate) struct DoctorArgs {
