@@ -20,20 +20,20 @@ const SCRIPTS: &str = "crates/wootz-serve/tests/clients";
 pub fn run(args: &[String]) -> Result<()> {
     no_arguments(args)?;
     let server = ScriptedServer::start()?;
-    tell("Python", python(&server.address))?;
-    tell("Node", node(&server.address))?;
+    tell("clients in Python", python(&server.address))?;
+    tell("clients in Node", node(&server.address))?;
     Ok(())
 }
 
 /// What became of a part. One that cannot run is no failure, except where everything must be there.
-fn tell(name: &str, outcome: Result<()>) -> Result<()> {
+pub(crate) fn tell(name: &str, outcome: Result<()>) -> Result<()> {
     match outcome {
-        Ok(()) => eprintln!("==> clients: {name} passed"),
+        Ok(()) => eprintln!("==> {name} passed"),
         Err(error) => match error.downcast_ref::<Skipped>() {
             Some(skipped) if std::env::var_os("CI").is_none() => {
-                eprintln!("==> clients: {name} SKIPPED, {skipped}");
+                eprintln!("==> {name} SKIPPED, {skipped}");
             }
-            _ => return Err(error.context(format!("clients in {name}"))),
+            _ => return Err(error.context(name.to_owned())),
         },
     }
     Ok(())
@@ -51,7 +51,7 @@ impl std::fmt::Display for Skipped {
 
 impl std::error::Error for Skipped {}
 
-fn skipped(why: impl Into<String>) -> anyhow::Error {
+pub(crate) fn skipped(why: impl Into<String>) -> anyhow::Error {
     Skipped(why.into()).into()
 }
 
@@ -97,29 +97,29 @@ fn scripts() -> PathBuf {
 }
 
 /// Where cargo builds.
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace::root().join("target"), PathBuf::from)
 }
 
 /// Whether a folder was filled from this list.
-fn is_fresh(folder: &Path, list: &Path) -> Result<bool> {
+pub(crate) fn is_fresh(folder: &Path, list: &Path) -> Result<bool> {
     let wanted = fs::read(list).with_context(|| format!("reading {}", list.display()))?;
     Ok(fs::read(folder.join("filled-from")).is_ok_and(|filled| filled == wanted))
 }
 
-fn mark_fresh(folder: &Path, list: &Path) -> Result<()> {
+pub(crate) fn mark_fresh(folder: &Path, list: &Path) -> Result<()> {
     fs::copy(list, folder.join("filled-from")).map(drop).context("marking the folder as filled")
 }
 
 /// Runs without output; why it failed, in one line.
-fn quietly(command: &mut Command) -> Result<(), String> {
+pub(crate) fn quietly(command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|error| error.to_string())?;
     let told = String::from_utf8_lossy(&output.stderr);
     let last = told.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it failed silently");
     if output.status.success() { Ok(()) } else { Err(last.to_owned()) }
 }
 
-fn succeed(command: &mut Command) -> Result<()> {
+pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     let status = command.status().context("starting the tests")?;
     ensure!(status.success(), "they failed ({status})");
     Ok(())

@@ -8,6 +8,7 @@ mod bench;
 mod clients;
 mod golden;
 mod source;
+mod studio;
 mod test;
 mod tidy;
 mod workspace;
@@ -28,6 +29,11 @@ const TASKS: &[Task] = &[
     ),
     ("clients", "             official clients of other people against a scripted server", clients::run),
     ("golden", "DIR          models that transformers recorded, as folders and as GGUFs", golden::run),
+    (
+        "studio",
+        "              the web page: committed bundle against its sources, tests in Chromium",
+        studio::run,
+    ),
     (
         "test",
         "                 everything that must hold before a change lands: format, clippy, tidy, tests",

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{clients, no_arguments, tidy, workspace};
+use crate::{clients, no_arguments, studio, tidy, workspace};
 
 /// The cargo calls around `tidy`, in order.
 const FORMAT: &[&str] = &["fmt", "--all", "--check"];
@@ -26,8 +26,14 @@ pub fn run(args: &[String]) -> Result<()> {
     cargo(TESTS)?;
     eprintln!("==> cargo xtask clients");
     clients::run(&[])?;
+    eprintln!("==> cargo xtask studio");
+    studio::run(&[])?;
     let seconds = start.elapsed().as_secs();
-    println!("==> passed: format, tidy, clippy, tests, clients ({} min {} s)", seconds / 60, seconds % 60);
+    println!(
+        "==> passed: format, tidy, clippy, tests, clients, studio ({} min {} s)",
+        seconds / 60,
+        seconds % 60
+    );
     Ok(())
 }
 

@@ -87,7 +87,10 @@ pub fn walk(dir: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
         let name = name.to_string_lossy();
         let kind = entry.file_type()?;
         if kind.is_dir() {
-            let is_output = name == "target" || name.starts_with("target-") || name == "node_modules";
+            // The studio's bundle is committed, but nobody wrote it; `cargo xtask studio` holds it to its sources.
+            let is_bundle = entry.path().ends_with("assets/studio");
+            let is_output =
+                name == "target" || name.starts_with("target-") || name == "node_modules" || is_bundle;
             let is_hidden = name.starts_with('.') && name != ".ci";
             if !is_output && !is_hidden {
                 walk(&entry.path(), into)?;

@@ -1,10 +1,12 @@
 //! A server whose model says again what the user said last, for tests with other people's clients.
 //!
-//! Where:  started by `cargo xtask clients` and by the scripts in `tests/clients`; the first line printed is its address.
+//! Where:  started by `cargo xtask clients`, by the scripts in `tests/clients` and by `cargo xtask studio`; the first line
+//!         printed is its address. An argument is how long it waits before every character, in milliseconds.
 //! Idea:   a test asks for what it wants to hear: a tool call, thoughts, a JSON document.
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wootz_serve::{ApiKey, FixedCatalog, ModelCard, ServedModel, Server, ServerOptions};
 use wootz_testkit::{ScriptedEmbedder, ScriptedModel, ScriptedReranker};
@@ -20,16 +22,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         handle_signals: true,
         ..ServerOptions::at("127.0.0.1:0".parse()?)
     };
-    let server = Server::bind(options, Arc::new(FixedCatalog::new(models()?)))?;
+    let pause_ms = std::env::args().nth(1).map_or(Ok(0), |pause| pause.parse())?;
+    let pause = Duration::from_millis(pause_ms);
+    let server = Server::bind(options, Arc::new(FixedCatalog::new(models(pause)?)))?;
     let mut stdout = std::io::stdout();
     writeln!(stdout, "http://{}", server.address())?;
     stdout.flush()?;
     Ok(server.run()?)
 }
 
-fn models() -> Result<[ServedModel; 3], Box<dyn std::error::Error>> {
+fn models(pause: Duration) -> Result<[ServedModel; 3], Box<dyn std::error::Error>> {
     let card = |name: &str| ModelCard { name: name.into(), max_seq_len: 4096, ..ModelCard::default() };
-    let scripted = ScriptedModel::default();
+    let scripted = ScriptedModel::default().with_pause(pause);
     Ok([
         ServedModel {
             card: card("scripted"),

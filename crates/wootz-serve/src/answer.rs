@@ -4,16 +4,18 @@
 //! Idea:   the model's text runs through the parser of its format as it comes, so a stream and a whole answer are made of
 //!         the same deltas. A call that must happen is a grammar: the reply is then the call and nothing else.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use wootz_text::{
     ChatInput, Constraint, FinishReason, GenerateEvent, GenerateRequest, Message, Prompt, Reply, ReplyDelta,
-    ReplyFormat, ReplyParser, Sampling, TokenEvent, ToolSpec, Usage,
+    ReplyFormat, ReplyParser, Sampling, TokenEvent, TokenId, ToolSpec, Usage,
 };
 
 use crate::api_error::{ApiError, ApiResult};
 use crate::app::Shared;
+use crate::beginning::{Beginning, Spelling};
 use crate::bridge::{Generation, Place};
 use crate::catalog::ServedModel;
 
@@ -46,6 +48,8 @@ pub(crate) enum ToolChoice {
 pub(crate) struct Answering {
     generation: Generation,
     parsers: Vec<Choice>,
+    /// What is told before anything is generated.
+    given: VecDeque<Said>,
     /// Whether log-probabilities were asked for.
     tells_tokens: bool,
 }
@@ -53,6 +57,8 @@ pub(crate) struct Answering {
 struct Choice {
     parser: ReplyParser,
     has_calls: bool,
+    /// Where an answer was begun for the model, its tokens are spelled here.
+    spelling: Option<Spelling>,
 }
 
 /// What happens while a turn is answered.
@@ -86,12 +92,37 @@ impl Shared {
         model: &Arc<ServedModel>,
         turn: Turn,
     ) -> ApiResult<Answering> {
+        self.answer_from(place, model, turn, Vec::new()).await
+    }
+
+    /// Begins to answer a turn with these tokens, which are a part of the answer; the model goes on from there.
+    pub(crate) async fn answer_from(
+        self: &Arc<Self>,
+        place: &Place,
+        model: &Arc<ServedModel>,
+        turn: Turn,
+        begins: Vec<TokenId>,
+    ) -> ApiResult<Answering> {
         let n = turn.sampling.n;
-        let logprobs = turn.sampling.logprobs.is_some();
-        let (request, reading) = turn.prepare(model)?;
+        let tells_tokens = turn.sampling.logprobs.is_some();
+        let beginning = Beginning::new(begins, model, &turn)?;
+        let (mut request, reading) = turn.prepare(model)?;
+        if let Some(beginning) = &beginning {
+            let (model, prompt, begins) = (model.clone(), request.prompt, beginning.token_ids.clone());
+            request.prompt = self.blocking(move || Beginning::prompt(&model, prompt, &begins)).await?;
+        }
+        let keep_special = request.sampling.keep_special;
         let generation = self.generate(place, model, request).await?;
-        let parser = |_| Choice { parser: reading.parser(), has_calls: false };
-        Ok(Answering { generation, parsers: (0..n).map(parser).collect(), tells_tokens: logprobs })
+        let mut parsers: Vec<Choice> = (0..n).map(|_| Choice::new(reading.parser())).collect();
+        let mut given = VecDeque::new();
+        if let Some(beginning) = beginning {
+            for (choice, draft) in parsers.iter_mut().enumerate() {
+                let (text, spelling) = beginning.spell(keep_special);
+                draft.spelling = Some(spelling);
+                given.push_back(Said::More { choice, deltas: draft.push(&text), token: None });
+            }
+        }
+        Ok(Answering { generation, parsers, given, tells_tokens })
     }
 }
 
@@ -183,10 +214,13 @@ fn opens_reasoning(model: &ServedModel, format: ReplyFormat, variables: &Map<Str
 impl Answering {
     /// What is said next; `None` after the end.
     pub(crate) async fn next(&mut self) -> ApiResult<Option<Said>> {
+        if let Some(said) = self.given.pop_front() {
+            return Ok(Some(said));
+        }
         let Some(event) = self.generation.next().await? else { return Ok(None) };
         Ok(Some(match event {
             GenerateEvent::Token(token) => {
-                let deltas = self.choice(token.choice)?.push(&token.text);
+                let deltas = self.choice(token.choice)?.token(&token);
                 Said::More { choice: token.choice, deltas, token: self.tells_tokens.then_some(token) }
             }
             GenerateEvent::Finished { choice, reason } => {
@@ -235,13 +269,29 @@ impl Answering {
 }
 
 impl Choice {
+    fn new(parser: ReplyParser) -> Self {
+        Self { parser, has_calls: false, spelling: None }
+    }
+
+    fn token(&mut self, token: &TokenEvent) -> Vec<ReplyDelta> {
+        match &mut self.spelling {
+            None => self.push(&token.text),
+            Some(spelling) => {
+                let text = token.id.map_or_else(String::new, |id| spelling.push(id));
+                self.push(&text)
+            }
+        }
+    }
+
     fn push(&mut self, text: &str) -> Vec<ReplyDelta> {
         let deltas = self.parser.push(text);
         self.noted(deltas)
     }
 
     fn finish(&mut self) -> Vec<ReplyDelta> {
-        let deltas = self.parser.finish();
+        let rest = self.spelling.as_mut().map(Spelling::finish).unwrap_or_default();
+        let mut deltas = if rest.is_empty() { Vec::new() } else { self.parser.push(&rest) };
+        deltas.extend(self.parser.finish());
         self.noted(deltas)
     }
 

@@ -22,7 +22,7 @@ use crate::jobs::Disk;
 use crate::keys::Holder;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::{anthropic, ollama, openai};
+use crate::{anthropic, ollama, openai, studio};
 
 /// A handle on everything that handlers share.
 pub(crate) type App = Arc<Shared>;
@@ -85,6 +85,7 @@ pub(crate) fn router(app: App) -> Router {
     let guarded = guarded.layer(from_fn_with_state(app.clone(), guard::only_with_key));
     Router::new()
         .merge(open)
+        .merge(studio::router())
         .merge(guarded)
         .fallback(no_such_address)
         .method_not_allowed_fallback(no_such_method)

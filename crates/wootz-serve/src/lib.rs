@@ -14,6 +14,7 @@ mod answer;
 mod anthropic;
 mod api_error;
 mod app;
+mod beginning;
 mod bridge;
 mod catalog;
 mod error;
@@ -27,6 +28,7 @@ mod ollama;
 mod openai;
 mod server;
 mod sse;
+mod studio;
 mod tls;
 
 pub use catalog::{

@@ -20,13 +20,14 @@ use crate::sse::{self, Gone, Kind, Writer};
 pub(super) async fn chat_completions(
     State(app): State<App>,
     place: Place,
-    WireBody(request): WireBody<ChatRequest>,
+    WireBody(mut request): WireBody<ChatRequest>,
 ) -> ApiResult<Response> {
     let (stream, with_usage) = (request.stream, request.stream_options.include_usage);
     let model = app.open(&request.model).await?;
+    let begins = std::mem::take(&mut request.answer_token_ids);
     let turn = request.validate(&app.limits)?;
     let n = turn.sampling.n;
-    let answering = app.answer(&place, &model, turn).await?;
+    let answering = app.answer_from(&place, &model, turn, begins).await?;
     if !stream {
         let frame = Frame::new(&app, &model);
         return Ok(Json(ChatCompletion::new(&app, frame, answering.whole().await?)).into_response());

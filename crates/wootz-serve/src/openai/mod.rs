@@ -12,6 +12,7 @@ mod models;
 mod multipart;
 mod rerank;
 mod responses;
+mod template;
 mod tokenize;
 pub(crate) mod wire;
 
@@ -44,6 +45,7 @@ pub(crate) fn router() -> Router<App> {
         .route("/v1/detokenize", post(tokenize::detokenize))
         .route("/tokenize", post(tokenize::tokenize))
         .route("/detokenize", post(tokenize::detokenize))
+        .route("/apply-template", post(template::apply_template))
 }
 
 /// Tokens of a text.
@@ -63,5 +65,6 @@ pub(crate) fn field_tables() -> Vec<FieldTable> {
         rerank::ScoreRequest::FIELDS,
         wire::token::TokenizeRequest::FIELDS,
         wire::token::DetokenizeRequest::FIELDS,
+        template::TemplateRequest::FIELDS,
     ]
 }

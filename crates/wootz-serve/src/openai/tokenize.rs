@@ -54,7 +54,7 @@ pub(super) async fn detokenize(
 }
 
 /// The model of that name, or the only one.
-async fn named_or_only(app: &App, name: Option<&str>) -> ApiResult<Arc<ServedModel>> {
+pub(super) async fn named_or_only(app: &App, name: Option<&str>) -> ApiResult<Arc<ServedModel>> {
     match (name, app.catalog.list().as_slice()) {
         (Some(name), _) => app.open(name).await,
         (None, [only]) => app.open(&only.name).await,

@@ -13,4 +13,5 @@ mod operation;
 mod ranking;
 mod responses;
 mod rig;
+mod studio;
 mod vectors;

@@ -27,10 +27,19 @@ impl Rig {
     }
 
     pub fn with(scripted: ScriptedModel, change: impl FnOnce(&mut ServerOptions)) -> Self {
+        let catalog = FixedCatalog::new([talker(&scripted), embedder(), ranker()]);
+        Self::serving(scripted, catalog, change)
+    }
+
+    /// With models of the test's own.
+    pub fn serving(
+        scripted: ScriptedModel,
+        catalog: FixedCatalog,
+        change: impl FnOnce(&mut ServerOptions),
+    ) -> Self {
         let mut options = ServerOptions::at("127.0.0.1:0".parse().expect("an address"));
         options.limits = Limits { drain_time: Duration::from_secs(5), ..Limits::default() };
         change(&mut options);
-        let catalog = FixedCatalog::new([talker(&scripted), embedder(), ranker()]);
         let server = Server::bind(options, Arc::new(catalog)).unwrap();
         let (address, stopper) = (server.address(), server.stopper());
         let thread = Some(std::thread::spawn(move || server.run().unwrap()));

@@ -21,7 +21,7 @@ const DEFAULT_CONTEXT: usize = 16 << 10;
 
 /// Serve models over HTTP
 ///
-/// OpenAI's API under /v1. With no model named, the small one inside this program. Listens on this machine alone
+/// A page to talk at /, OpenAI's API under /v1. With no model named, the small one inside this program. Listens on this machine alone
 /// unless --host says otherwise, which needs a key. Ctrl-C lets what runs finish; a second one does not.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -96,7 +96,10 @@ impl ServeArgs {
             print_json(&json!({"address": address, "models": names}))?;
         } else {
             output::print(&address)?;
-            eprintln!("serving {} · Ctrl-C stops", names.join(", "));
+            eprintln!(
+                "serving {} · open the address in a browser, or give programs {address}/v1 · Ctrl-C stops",
+                names.join(", ")
+            );
         }
         Ok(server.run()?)
     }

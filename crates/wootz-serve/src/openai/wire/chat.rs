@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use wootz_text::TokenId;
 
 use super::message::{WireMessage, WireTool};
 use super::sampling::{Guides, OneOrMany, ResponseFormat, Settings, WireContextFull};
@@ -48,6 +49,8 @@ pub(crate) struct ChatRequest {
     ignore_eos: Option<bool>,
     context_full: Option<WireContextFull>,
     #[serde(default)]
+    pub answer_token_ids: Vec<TokenId>,
+    #[serde(default)]
     chat_template_kwargs: Map<String, Value>,
     guided_json: Option<Value>,
     guided_regex: Option<String>,
@@ -88,6 +91,7 @@ impl WireRequest for ChatRequest {
             "repetition_penalty",
             "ignore_eos",
             "context_full",
+            "answer_token_ids",
             "chat_template_kwargs",
             "guided_json",
             "guided_regex",

@@ -1,7 +1,7 @@
 //! `POST /v1/chat/completions`, the answer: whole, or in chunks.
 
 use serde::Serialize;
-use wootz_text::{FinishReason, Reply, ReplyDelta, TokenEvent, Usage};
+use wootz_text::{FinishReason, Reply, ReplyDelta, TokenEvent, TokenId, Usage};
 
 use super::token::spelled;
 use crate::answer::{Answer, AnswerChoice};
@@ -114,6 +114,9 @@ struct TokenLogprobs {
 
 #[derive(Debug, Serialize)]
 struct OneLogprob {
+    /// As llama.cpp's server has it: two tokens may be spelled alike.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<TokenId>,
     token: String,
     logprob: f32,
     bytes: Vec<u8>,
@@ -131,10 +134,10 @@ impl Logprobs {
 impl TokenLogprobs {
     /// `None` for the last piece of text, which is no token.
     fn of(model: &ServedModel, token: &TokenEvent) -> Option<Self> {
-        let one = |id, text: &str, logprob: f32| {
+        let one = |id: Option<TokenId>, text: &str, logprob: f32| {
             let (token, bytes) = spelled(model, id, text);
             // JSON knows no infinity; OpenAI writes -9999.
-            OneLogprob { token, logprob: logprob.max(-9999.0), bytes }
+            OneLogprob { id, token, logprob: logprob.max(-9999.0), bytes }
         };
         let id = token.id?;
         let top = token.top.iter().map(|top| one(top.id, &top.text, top.logprob)).collect();
