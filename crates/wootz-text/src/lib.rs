@@ -35,7 +35,9 @@ pub use sampling::{
 };
 pub use score::{Score, ScoreRequest, Scored};
 pub use template::{ChatInput, ChatTemplate, Now, Rendered, TemplateError};
-pub use tokenizer::{AddedToken, Source, SpecialTokens, StreamDecoder, Tokenizer, TokenizerError};
+pub use tokenizer::{
+    AddedToken, Source, SpecialTokens, StreamDecoder, Tokenizer, TokenizerError, byte_spelling, expression_of,
+};
 pub use vocab::{TokenType, Vocab, VocabKind};
 
 /// A token's number in its vocabulary, counting from 0.

@@ -30,8 +30,8 @@ pub(crate) fn push_bytes_of(token: &str, bytes: &mut Vec<u8>) -> bool {
     token.chars().all(|c| byte_of(c).map(|byte| bytes.push(byte)).is_some())
 }
 
-/// Text in the alphabet.
-pub(crate) fn spell(bytes: &[u8]) -> String {
+/// Bytes as byte-level vocabularies spell them, in GPT-2's alphabet.
+pub fn byte_spelling(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| char_of(byte)).collect()
 }
 

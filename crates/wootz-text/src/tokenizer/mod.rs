@@ -44,8 +44,10 @@ use std::borrow::Cow;
 use std::path::Path;
 
 pub use added::AddedToken;
+pub use byte_level::byte_spelling;
 pub use config::SpecialTokens;
 pub use error::TokenizerError;
+pub use ggml::expression_of;
 pub use stream::StreamDecoder;
 
 use self::added::{AddedTokens, Phase};
@@ -200,6 +202,32 @@ impl Tokenizer {
             }
         }
         if add_special { self.parts.post_processor.apply(ids) } else { ids }
+    }
+
+    /// The pieces of a text as the model sees them one by one, in order: normalized and cut, added tokens left out. A
+    /// tokenizer is trained on these. Pieces of a byte-level vocabulary are plain text if all 256 bytes have tokens.
+    pub fn each_piece(&self, text: &str, mut each: impl FnMut(&str)) {
+        for stretch in self.parts.added.cut(text, Phase::Raw, true) {
+            if stretch.token.is_some() || stretch.start == stretch.end {
+                continue;
+            }
+            let text = Cow::Borrowed(&text[stretch.start..stretch.end]);
+            let mut input = Normalized { text, at_start: stretch.start == 0 };
+            if let Some(normalizer) = &self.parts.normalizer {
+                normalizer.apply(&mut input);
+            }
+            match self.parts.pre_tokenizer.as_ref().map(|steps| (steps, steps.sole_scanner())) {
+                None => each(&input.text),
+                Some((_, Some(scanner))) => {
+                    scanner.each(&input.text, |start, end| each(&input.text[start..end]));
+                }
+                Some((steps, None)) => {
+                    let mut pieces = Pieces::whole(input.text, input.at_start);
+                    steps.apply(&mut pieces);
+                    pieces.iter().for_each(&mut each);
+                }
+            }
+        }
     }
 
     /// Decodes tokens; unknown ids are left out, and so are special tokens if `skip_special`.

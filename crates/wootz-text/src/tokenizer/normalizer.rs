@@ -66,7 +66,7 @@ impl Normalizer {
             Self::Bert(rules) => rules.apply(input),
             Self::Nmt => nmt(input),
             Self::Charsmap(map) => input.map(|text| map.normalize_graphemes(text)),
-            Self::ByteLevel => input.map(|text| byte_level::spell(text.as_bytes())),
+            Self::ByteLevel => input.map(|text| byte_level::byte_spelling(text.as_bytes())),
             Self::SentencePiece(rules) => input.map(|text| rules.apply(text)),
             Self::Sequence(steps) => steps.iter().for_each(|step| step.apply(input)),
         }

@@ -15,6 +15,7 @@ mod run;
 mod serve;
 mod show;
 mod tokenize;
+mod tokenizer;
 
 use clap::Subcommand;
 
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Convert(convert::ConvertArgs),
     Show(show::ShowArgs),
     Tokenize(tokenize::TokenizeArgs),
+    Tokenizer(tokenizer::TokenizerArgs),
     Logits(logits::LogitsArgs),
     Hidden(hidden::HiddenArgs),
     Embed(embed::EmbedArgs),
@@ -49,6 +51,7 @@ impl Command {
             Command::Convert(args) => args.run(),
             Command::Show(args) => args.run(),
             Command::Tokenize(args) => args.run(),
+            Command::Tokenizer(args) => args.run(),
             Command::Logits(args) => args.run(),
             Command::Hidden(args) => args.run(),
             Command::Embed(args) => args.run(),

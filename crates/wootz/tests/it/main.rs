@@ -3,6 +3,7 @@
 
 mod models;
 mod serve;
+mod tokenizer;
 
 use std::path::Path;
 use std::process::{Command, Output};
