@@ -13,6 +13,7 @@ pub mod cast;
 mod isa;
 mod kv_store;
 mod linear;
+mod low_rank;
 mod packed;
 mod peaks;
 mod pool;
@@ -34,6 +35,7 @@ pub use kv_store::{KvStore, Slot, Values};
 pub use linear::{
     ExpertPart, ExpertRows, LinearPart, grouped_linear, linear, linear_input_grad, linear_weight_grad,
 };
+pub use low_rank::{HostMatrix, LowRank, LowRankExtras, add_low_rank};
 pub use packed::{PackedMatrix, Packing, Precision};
 pub use peaks::Peaks;
 pub use pool::Pool;
