@@ -22,6 +22,8 @@ pub struct Sequence {
     pub block_table: Vec<u32>,
     /// Its slot for recurrences.
     pub slot: usize,
+    /// Its slot in the bank of adapters; its rows stay as they are without one.
+    pub adapter: Option<usize>,
     /// Positions it is expected to reach; rotary scalings that depend on the length are chosen by it.
     pub planned_len: usize,
 }

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::bank::Bank;
 use crate::ops::{Op, Takes, input::Input, weight::Weight};
 use crate::param::{Param, ParamKind, Params};
 use crate::shape::{DType, Dim, Shape, Type};
@@ -60,6 +61,7 @@ pub struct Graph<'p> {
     nodes: Vec<Node>,
     path: Vec<String>,
     shared: HashMap<String, Value>,
+    bank: Option<Bank>,
 }
 
 static NEXT_TAG: AtomicU32 = AtomicU32::new(0);
@@ -77,7 +79,18 @@ impl<'p> Graph<'p> {
             nodes: Vec::new(),
             path: Vec::new(),
             shared: HashMap::new(),
+            bank: None,
         }
+    }
+
+    /// The same graph, in which layers are adapted at the bank's sites; before any layer is built.
+    pub fn with_bank(self, bank: Bank) -> Self {
+        assert!(self.nodes.is_empty(), "layers that are built already are not adapted");
+        Self { bank: Some(bank), ..self }
+    }
+
+    pub(crate) fn bank(&self) -> Option<&Bank> {
+        self.bank.as_ref()
     }
 
     /// The nodes in order of execution.

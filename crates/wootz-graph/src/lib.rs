@@ -6,6 +6,7 @@
 //! Elsewhere: kernels (`wootz-kernels`), weight files (`wootz-weights`), architectures (`wootz-model`).
 #![forbid(unsafe_code)]
 
+mod bank;
 mod batch;
 mod cost;
 mod device;
@@ -21,6 +22,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use bank::{Addition, Bank, MAX_ADAPTERS, MAX_RANK, Site};
 pub use batch::{Batch, Data, Rows, Sequence};
 pub use cost::Cost;
 pub use device::cpu::Cpu;

@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::bank::Site;
 use crate::batch::{Batch, Rows};
 use crate::cost::Cost;
 use crate::graph::{Graph, Node, Value};
@@ -46,6 +47,8 @@ pub struct Plan {
     pub(crate) inputs: Vec<PlanInput>,
     /// The weights that it reads.
     pub(crate) weights: Vec<(Param, ParamSpec)>,
+    /// Where it adds what adapters have, and the shape (n, k) there.
+    pub(crate) sites: HashMap<Site, [usize; 2]>,
     tag: u64,
     capacity: Rows,
     states: Vec<StateSpec>,
@@ -123,6 +126,7 @@ impl Plan {
             named: steps.iter().map(|step| named_after(&nodes, &needed, step)).collect(),
             inputs: inputs(&nodes, &needed),
             weights: weights(graph, &needed),
+            sites: sites(&nodes, &needed),
             nodes,
             steps,
             places,
@@ -248,6 +252,19 @@ fn weights(graph: &Graph, needed: &[bool]) -> Vec<(Param, ParamSpec)> {
         _ => None,
     };
     graph.nodes().iter().zip(needed).filter_map(weight).collect()
+}
+
+/// The sites of the bank that are needed.
+fn sites(nodes: &[Node], needed: &[bool]) -> HashMap<Site, [usize; 2]> {
+    let site = |(node, needed): (&Node, &bool)| match &node.op {
+        Op::Adapt(adapt) if *needed => {
+            let width =
+                |input: usize| node.inputs.get(input).map_or(0, |x| nodes[x.index()].ty.shape.width());
+            Some((adapt.site, [width(0), width(1)]))
+        }
+        _ => None,
+    };
+    nodes.iter().zip(needed).filter_map(site).collect()
 }
 
 /// What linear layers must have in common to be one pass over the same rows: the rows and their width, and a part

@@ -6,9 +6,10 @@
 
 use wootz_kernels::TensorType;
 
+use crate::bank::{Addition, MAX_ADAPTERS, MAX_RANK, Site};
 use crate::batch::{Batch, Data, Sequence};
 use crate::cost::n_elements;
-use crate::param::{Param, ParamSpec};
+use crate::param::{Param, ParamKind, ParamSpec};
 use crate::plan::Plan;
 use crate::shape::DType;
 use crate::state::{StateCapacity, StateKind, StateSpec};
@@ -20,6 +21,8 @@ pub(crate) struct Door {
     weights: Vec<ParamSpec>,
     states: Vec<StateSpec>,
     capacity: StateCapacity,
+    /// What the bank's slots hold.
+    adapters: Vec<Option<Places>>,
     /// The plan that was checked last.
     known: Option<u64>,
 }
@@ -45,7 +48,8 @@ impl Door {
                 return Err(Error::Mismatch(format!("state `{name}` cannot be kept: {kind:?}")));
             }
         }
-        Ok(Self { weights: weights.to_vec(), states: states.to_vec(), capacity, known: None })
+        let adapters = vec![None; MAX_ADAPTERS];
+        Ok(Self { weights: weights.to_vec(), states: states.to_vec(), capacity, adapters, known: None })
     }
 
     /// Checks that `plan` can run `batch` here.
@@ -95,6 +99,42 @@ impl Door {
         if has(|kind| matches!(kind, StateKind::Recurrent { .. })) {
             check_slots(batch, self.capacity.n_slots)?;
         }
+        self.check_adapters(plan, batch)
+    }
+
+    /// Every adapter that is named is there, and the plan has a place for all that it adds.
+    fn check_adapters(&self, plan: &Plan, batch: &Batch) -> Result<()> {
+        let fail = |message| Err(Error::Input { name: "adapter".to_owned(), message });
+        let mut checked = None;
+        for slot in batch.sequences.iter().filter_map(|seq| seq.adapter) {
+            if checked == Some(slot) {
+                continue;
+            }
+            let Some(additions) = self.adapters.get(slot).and_then(Option::as_ref) else {
+                return fail(format!("slot {slot} of {} is empty", self.adapters.len()));
+            };
+            if let Some((site, shape)) =
+                additions.iter().find(|(site, shape)| plan.sites.get(site) != Some(shape))
+            {
+                return fail(format!("slot {slot} adds {shape:?} at {site:?}, which the plan does not"));
+            }
+            checked = Some(slot);
+        }
+        Ok(())
+    }
+
+    /// Checks what a slot of the bank is to hold, and notes it.
+    pub(crate) fn check_adapter(&mut self, slot: usize, additions: Option<&[Addition]>) -> Result<()> {
+        let n_slots = self.adapters.len();
+        let Some(place) = self.adapters.get_mut(slot) else {
+            return Err(Error::Mismatch(format!("slot {slot} of a bank of {n_slots} adapters")));
+        };
+        for (i, addition) in additions.iter().flat_map(|additions| additions.iter()).enumerate() {
+            let others = additions.iter().flat_map(|additions| &additions[..i]);
+            check_addition(&self.weights, addition, others)?;
+        }
+        *place = additions
+            .map(|additions| additions.iter().map(|addition| (addition.site, addition.shape)).collect());
         Ok(())
     }
 
@@ -124,6 +164,53 @@ impl Door {
         Err(Error::Weight { name: spec.name.clone(), message })
     }
 }
+
+/// An addition's numbers are as many as it says, and its shape is the weight's.
+fn check_addition<'a>(
+    weights: &[ParamSpec],
+    addition: &Addition,
+    mut others: impl Iterator<Item = &'a Addition>,
+) -> Result<()> {
+    let Addition { site, shape: [n, k], rank, .. } = *addition;
+    let spec = match site {
+        Site::Linear(param) => weights.get(param.index()),
+        Site::Residual(_) => None,
+    };
+    let name = spec.map_or_else(|| format!("{site:?}"), |spec| spec.name.clone());
+    let fail = |message| Err(Error::Weight { name: name.clone(), message });
+    let is_wrong = match (site, spec) {
+        (Site::Linear(_), Some(spec)) => spec.kind != ParamKind::Matrix || spec.shape != [n, k],
+        (Site::Linear(_), None) => true,
+        (Site::Residual(_), _) => rank > 0 || n == 0 || k != 0,
+    };
+    if is_wrong {
+        let shape = spec.map_or(Vec::new(), |spec| spec.shape.clone());
+        return fail(format!("an addition of ({n}, {k}) with rank {rank} to {shape:?}"));
+    }
+    if others.any(|other| other.site == site) {
+        return fail("two additions at one place".to_owned());
+    }
+    if rank > MAX_RANK {
+        return fail(format!("rank {rank}, at most {MAX_RANK}"));
+    }
+    for (tensor, rows, width) in [(&addition.a, rank, k), (&addition.b, n, rank)] {
+        let expected = if rank == 0 { Some(0) } else { tensor.ty.row_bytes(width).map(|bytes| bytes * rows) };
+        if expected != Some(tensor.bytes.len()) {
+            let got = tensor.bytes.len();
+            return fail(format!(
+                "expected {expected:?} bytes of `{}` for ({rows}, {width}), got {got}",
+                tensor.ty
+            ));
+        }
+    }
+    match [&addition.gain, &addition.shift].into_iter().flatten().find(|extra| extra.len() != n) {
+        Some(extra) => fail(format!("expected {n} numbers, got {}", extra.len())),
+        None => Ok(()),
+    }
+}
+
+/// Where an adapter adds something, and the shape there.
+type Places = Vec<(Site, [usize; 2])>;
 
 fn check_inputs(plan: &Plan, batch: &Batch) -> Result<()> {
     for input in &plan.inputs {

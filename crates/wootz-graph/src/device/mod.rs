@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use wootz_kernels::TensorType;
 
+use crate::bank::Addition;
 use crate::batch::Batch;
 use crate::param::{Param, ParamSpec, Params};
 use crate::plan::Plan;
@@ -150,6 +151,14 @@ pub trait Executor: Send {
 
     /// Sets the recurrences of a slot; an empty slice sets them to zero, as a new sequence starts.
     fn set_slot(&mut self, slot: usize, numbers: &[f32]);
+
+    /// Fills a slot of the bank of adapters, or empties it. Sequences that name the slot get these additions; their plans
+    /// must have the sites.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a slot that a bank does not have; [`Error::Weight`] for additions whose shape is not the
+    /// weight's, whose rank is above [`MAX_RANK`](crate::MAX_RANK), or whose numbers are not as many. The slot is then as it was.
+    fn set_adapter(&mut self, slot: usize, additions: Option<&[Addition]>) -> Result<()>;
 
     /// Replaces a weight's numbers, from now on kept in f32; its shape stays.
     ///

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::bank::{Addition, Site, Slots};
 use crate::batch::{Batch, Data, Sequence};
 use crate::cost::n_elements;
 use crate::device::door::Door;
@@ -47,6 +48,7 @@ pub(crate) struct ReferenceExecutor {
     weights: Arc<Loaded<Vec<f64>>>,
     states: Vec<RefState>,
     door: Door,
+    bank: RefBank,
     /// By node; a value seen through another shape is its root's.
     values: Vec<Vec<f64>>,
 }
@@ -80,12 +82,54 @@ impl RefState {
     }
 }
 
+/// The bank in f64.
+pub(crate) type RefBank = Slots<RefAddition>;
+
+/// One addition in f64.
+pub(crate) struct RefAddition {
+    pub k: usize,
+    pub rank: usize,
+    pub scale: f64,
+    /// (rank, k).
+    pub a: Vec<f64>,
+    /// (n, rank).
+    pub b: Vec<f64>,
+    gain: Option<Vec<f64>>,
+    pub shift: Option<Vec<f64>>,
+}
+
+impl RefAddition {
+    fn of(addition: &Addition) -> (Site, Self) {
+        let Addition { site, shape: [n, k], rank, .. } = *addition;
+        let wide = |numbers: &[f32]| numbers.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+        let numbers = |tensor: &HostTensor, n: usize| {
+            let mut numbers = vec![0.0; n];
+            wootz_kernels::dequantize(tensor.ty, &tensor.bytes, &mut numbers);
+            wide(&numbers)
+        };
+        let reference = Self {
+            k,
+            rank,
+            scale: f64::from(addition.scale),
+            a: numbers(&addition.a, rank * k),
+            b: numbers(&addition.b, n * rank),
+            gain: addition.gain.as_deref().map(wide),
+            shift: addition.shift.as_deref().map(wide),
+        };
+        (site, reference)
+    }
+
+    pub(crate) fn gain(&self, i: usize) -> f64 {
+        self.gain.as_ref().map_or(1.0, |gain| gain[i])
+    }
+}
+
 impl ReferenceExecutor {
     pub(crate) fn new(weights: &Weights, states: &[StateSpec], capacity: StateCapacity) -> Result<Self> {
         let weights = Loaded::of(weights)?;
         let door = Door::new(&weights.specs, states, capacity)?;
         let states = states.iter().map(|spec| RefState::new(spec, &capacity)).collect();
-        Ok(Self { weights, states, door, values: Vec::new() })
+        Ok(Self { weights, states, door, bank: RefBank::default(), values: Vec::new() })
     }
 
     /// A value of the plan that ran last, in f64.
@@ -120,6 +164,7 @@ impl ReferenceExecutor {
             batch,
             out: &mut out,
             states: &mut self.states,
+            bank: &self.bank,
         });
         self.values[index] = out;
     }
@@ -219,6 +264,12 @@ impl Executor for ReferenceExecutor {
         }
     }
 
+    fn set_adapter(&mut self, slot: usize, additions: Option<&[Addition]>) -> Result<()> {
+        self.door.check_adapter(slot, additions)?;
+        self.bank.set(slot, additions.map(|all| all.iter().map(RefAddition::of).collect()));
+        Ok(())
+    }
+
     fn set_weight(&mut self, param: Param, numbers: &[f32]) -> Result<()> {
         self.door.check_weight(param, numbers.len())?;
         self.weights.write()[param.index()] = numbers.iter().map(|&x| f64::from(x)).collect();
@@ -248,12 +299,13 @@ fn tap(taps: &mut dyn Taps, plan: &Plan, value: &mut [f64], index: usize) {
 
 /// One operator's call on this device.
 pub(crate) struct RefRun<'a> {
-    inputs: &'a [&'a [f64]],
+    pub(crate) inputs: &'a [&'a [f64]],
     pub types: &'a [Type],
     pub out_ty: Type,
     pub batch: &'a Batch,
     pub out: &'a mut [f64],
     states: &'a mut [RefState],
+    pub bank: &'a RefBank,
 }
 
 impl<'a> RefRun<'a> {

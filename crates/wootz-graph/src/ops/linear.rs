@@ -4,6 +4,7 @@
 
 use wootz_kernels::LinearPart;
 
+use crate::bank::Site;
 use crate::batch::Batch;
 use crate::cost::{Cost, n_elements};
 use crate::device::cpu::CpuRun;
@@ -29,15 +30,14 @@ pub(crate) struct LinearWeightGrad;
 impl Graph<'_> {
     /// `x` (T, k) through `w` (n, k) → (T, n).
     pub fn linear(&mut self, x: Value, w: Param) -> Result<Value> {
-        let w = self.weight(w);
-        self.push(Linear.into(), &[x, w])
+        self.linear_bias(x, w, None)
     }
 
-    /// `x` (T, k) through `w` (n, k), plus `b` (n) where there is one → (T, n).
+    /// `x` (T, k) through `w` (n, k), plus `b` (n) where there is one → (T, n); with what the graph's bank adds there.
     pub fn linear_bias(&mut self, x: Value, w: Param, b: Option<Param>) -> Result<Value> {
-        let Some(b) = b else { return self.linear(x, w) };
-        let (w, b) = (self.weight(w), self.weight(b));
-        self.push(Linear.into(), &[x, w, b])
+        let inputs: Vec<Value> = [x].into_iter().chain([w].into_iter().chain(b).map(|p| self.weight(p))).collect();
+        let y = self.push(Linear.into(), &inputs)?;
+        self.adapt(y, x, Site::Linear(w))
     }
 }
 

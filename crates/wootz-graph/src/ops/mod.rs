@@ -123,6 +123,7 @@ operators! {
     fill: Fill;
     weight: Weight;
     embed: Embed, EmbedGrad;
+    adapt: Adapt, AdaptBaseGrad, AdaptInputGrad;
     linear: Linear, LinearInputGrad, LinearWeightGrad;
     rms_norm: RmsNorm, RmsNormInputGrad, RmsNormWeightGrad;
     layer_norm: LayerNorm;

@@ -4,6 +4,7 @@
 //! Idea:   [`cases`] is one table of every operator; each property is a loop over it. Adding an operator is adding
 //!         a case, and a test counts.
 
+mod adapters;
 mod agreement;
 mod case;
 mod cases;

@@ -110,6 +110,11 @@ impl LowRank {
         }
     }
 
+    /// Whether there is more than a gain and a shift.
+    pub fn has_product(&self) -> bool {
+        self.rank > 0
+    }
+
     /// What every output is multiplied by, where that is not 1.
     pub fn gain(&self) -> Option<&[f32]> {
         self.gain.as_deref()

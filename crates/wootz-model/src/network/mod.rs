@@ -112,7 +112,11 @@ impl Network {
     pub fn hidden(&self, g: &mut Graph, stateful: bool) -> Result<Value> {
         let mut x = g.at("embed", |g| self.embed.build(g, &self.config))?;
         for (i, (layer, config)) in self.layers.iter().zip(&self.config.layers).enumerate() {
-            x = g.at(format!("layers.{i}"), |g| layer.build(g, x, config, stateful))?;
+            x = g.at(format!("layers.{i}"), |g| {
+                let y = layer.build(g, x, config, stateful)?;
+                let y = g.steer(y, i)?;
+                Ok(g.name(y, "resid"))
+            })?;
         }
         if let Some(norm) = &self.final_norm {
             x = norm.build(g, x)?;
@@ -225,7 +229,7 @@ impl LayerWeights {
             Some(norm) => norm.build(g, x),
             None => Ok(x),
         };
-        let y = match config.residual {
+        Ok(match config.residual {
             Residual::Pre | Residual::PreSkippingFirst => {
                 let y = norm(before, g, x)?;
                 let y = mixer(g, y)?;
@@ -272,8 +276,7 @@ impl LayerWeights {
                 let x = add(g, x, y)?;
                 add(g, x, z)?
             }
-        };
-        Ok(g.name(y, "resid"))
+        })
     }
 
     fn mix(&self, g: &mut Graph, x: Value, config: &LayerConfig, stateful: bool) -> Result<Value> {

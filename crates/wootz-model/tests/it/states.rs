@@ -187,6 +187,7 @@ fn batch(ranges: &[(usize, Range<usize>)]) -> Batch {
             block_table: BLOCKS[*i].to_vec(),
             slot: SLOTS[*i],
             planned_len: LENGTHS[*i],
+            adapter: None,
         });
     }
     batch.set_outputs(vec![ids.len() as u32 - 1]);

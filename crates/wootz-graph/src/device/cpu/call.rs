@@ -1,7 +1,8 @@
 //! One operator's call on the CPU: its inputs as slices, its output, the states.
 
-use wootz_kernels::{Isa, KvStore, PackedMatrix, Pool, ScanSeq, cast};
+use wootz_kernels::{Isa, KvStore, LowRank, PackedMatrix, Pool, ScanSeq, cast};
 
+use crate::bank::Slots;
 use crate::batch::Batch;
 use crate::device::cpu::state::CpuState;
 use crate::device::cpu::stored::Stored;
@@ -26,6 +27,7 @@ pub(crate) struct CpuRun<'a> {
     pub batch: &'a Batch,
     pub out: &'a mut [f32],
     pub(super) states: &'a mut [CpuState],
+    pub bank: &'a Slots<LowRank>,
 }
 
 impl<'a> CpuRun<'a> {

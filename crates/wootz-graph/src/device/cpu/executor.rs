@@ -7,8 +7,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wootz_kernels::{AlignedBytes, LinearPart, cast};
+use wootz_kernels::{AlignedBytes, HostMatrix, LinearPart, LowRank, LowRankExtras, cast};
 
+use crate::bank::{Addition, Slots};
 use crate::batch::{Batch, Data};
 use crate::device::cpu::Cpu;
 use crate::device::cpu::arena::{Rest, span};
@@ -16,7 +17,7 @@ use crate::device::cpu::call::{Arg, CpuRun};
 use crate::device::cpu::state::CpuState;
 use crate::device::cpu::stored::Stored;
 use crate::device::door::Door;
-use crate::device::{Executor, Loaded, StepTime, Taps, Weights};
+use crate::device::{Executor, HostTensor, Loaded, StepTime, Taps, Weights};
 use crate::param::Param;
 use crate::plan::{Place, Plan, Step};
 use crate::shape::{DType, Type};
@@ -29,6 +30,7 @@ pub(super) struct CpuExecutor {
     weights: Arc<Loaded<Stored>>,
     states: Vec<CpuState>,
     door: Door,
+    bank: Slots<LowRank>,
     arena: AlignedBytes,
     /// What steps have taken since it was asked for.
     times: Option<Vec<StepTime>>,
@@ -44,7 +46,8 @@ impl CpuExecutor {
         let weights = Loaded::<Stored>::of(weights)?;
         let door = Door::new(&weights.specs, states, capacity)?;
         let states = states.iter().map(|spec| CpuState::new(spec, &capacity)).collect();
-        Ok(Self { cpu: cpu.clone(), weights, states, door, arena: AlignedBytes::zeroed(0), times: None })
+        let (cpu, bank, arena) = (cpu.clone(), Slots::default(), AlignedBytes::zeroed(0));
+        Ok(Self { cpu, weights, states, door, bank, arena, times: None })
     }
 }
 
@@ -56,7 +59,7 @@ impl Executor for CpuExecutor {
         }
         let weights = self.weights.read();
         let arena = cast::cast_mut(&mut self.arena).expect("aligned for numbers of 4 bytes");
-        let run = Run { cpu: &self.cpu, plan, batch, weights: &weights };
+        let run = Run { cpu: &self.cpu, plan, batch, weights: &weights, bank: &self.bank };
         for (step, named) in plan.steps.iter().zip(&plan.named) {
             let start = self.times.is_some().then(Instant::now);
             match step {
@@ -158,6 +161,12 @@ impl Executor for CpuExecutor {
         }
     }
 
+    fn set_adapter(&mut self, slot: usize, additions: Option<&[Addition]>) -> Result<()> {
+        self.door.check_adapter(slot, additions)?;
+        self.bank.set(slot, additions.map(|all| all.iter().map(|one| (one.site, low_rank(one))).collect()));
+        Ok(())
+    }
+
     fn set_weight(&mut self, param: Param, numbers: &[f32]) -> Result<()> {
         self.door.check_weight(param, numbers.len())?;
         let stored = Stored::from_f32(&self.cpu, &self.weights.specs[param.index()], numbers);
@@ -168,6 +177,16 @@ impl Executor for CpuExecutor {
     fn weight(&self, param: Param) -> Vec<f32> {
         self.weights.read()[param.index()].to_f32()
     }
+}
+
+/// An addition as the kernel reads it.
+fn low_rank(addition: &Addition) -> LowRank {
+    let Addition { shape: [n, k], rank, scale, .. } = *addition;
+    fn matrix<'t>(tensor: &'t HostTensor) -> HostMatrix<'t> {
+        HostMatrix { ty: tensor.ty, bytes: &tensor.bytes }
+    }
+    let extras = LowRankExtras { scale, gain: addition.gain.clone(), shift: addition.shift.clone() };
+    LowRank::new([n, k, rank], matrix(&addition.a), matrix(&addition.b), extras)
 }
 
 /// Adds what a step took to the steps like it.
@@ -210,6 +229,7 @@ struct Run<'a> {
     plan: &'a Plan,
     batch: &'a Batch,
     weights: &'a [Stored],
+    bank: &'a Slots<LowRank>,
 }
 
 impl<'a> Run<'a> {
@@ -246,6 +266,7 @@ impl<'a> Run<'a> {
             batch: self.batch,
             out: out.remove(0),
             states,
+            bank: self.bank,
         });
     }
 
