@@ -48,6 +48,18 @@ pub enum Error {
         /// What came.
         got: String,
     },
+    /// A tensor or a setting of an adapter does not fit.
+    #[error("{}: `{tensor}`: expected {expected}, got {got}", .file.display())]
+    Adapter {
+        /// The adapter's file.
+        file: PathBuf,
+        /// The tensor's name in it.
+        tensor: String,
+        /// What was expected.
+        expected: String,
+        /// What came.
+        got: String,
+    },
     /// A target that is there already.
     #[error("{} is there already\nhint: `--force` overwrites it", .0.display())]
     Exists(PathBuf),

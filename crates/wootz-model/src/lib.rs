@@ -6,6 +6,7 @@
 //! Elsewhere: operators and devices (`wootz-graph`), files (`wootz-weights`), sampling (`wootz-engine`).
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod alibi;
 mod arch;
 pub mod config;
@@ -24,6 +25,7 @@ mod source;
 mod ternary;
 mod words;
 
+pub use adapter::{AdapterFile, AdapterKind, LoraSettings};
 pub use arch::config_from_hf;
 pub use config::Config;
 pub use convert::{ConvertOptions, Progress, convert};

@@ -1,5 +1,6 @@
 //! Whole models: their settings, encoders against sentence-transformers, states against whole sequences.
 
+mod adapters;
 mod configs;
 mod encoders;
 mod gguf;
