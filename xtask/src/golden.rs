@@ -182,6 +182,7 @@ fn check_greedy(model: &Model, recorded: &Recorded) -> Result<()> {
                     sampling,
                     sink,
                     schedule: Schedule::default(),
+                    adapter: None,
                 })?;
                 answers.push(events);
             }

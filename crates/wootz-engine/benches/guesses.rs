@@ -81,7 +81,7 @@ fn run(
             seed: Some(u64::from(stream)),
             ..Sampling::default()
         };
-        let request = Request { token_ids, sampling, sink, schedule: Schedule::default() };
+        let request = Request { token_ids, sampling, sink, schedule: Schedule::default(), adapter: None };
         engine.submit(request).expect("the request is valid");
         all.push(events);
     }

@@ -111,7 +111,13 @@ fn answer_all(engine: &mut Engine, asked: &[(&Value, u64)]) -> Vec<(Vec<u32>, Fi
         let events = Events::default();
         let writer = events.clone();
         let sink = Box::new(move |event| writer.lock().expect("one thread").push(event));
-        let request = Request { token_ids: prompt.clone(), sampling, sink, schedule: Schedule::default() };
+        let request = Request {
+            token_ids: prompt.clone(),
+            sampling,
+            sink,
+            schedule: Schedule::default(),
+            adapter: None,
+        };
         let submitted: Result<(), ModelError> = engine.submit(request);
         submitted.expect("the schema compiled before");
         events

@@ -12,10 +12,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use wootz_grammar::{Grammar, Grammars};
+use wootz_graph::Addition;
 use wootz_text::{
     Cancelled, ContextFull, GenerateEvent, ModelError, Sampling, Sink, TokenId, Tokenizer, Usage,
 };
 
+use crate::adapters::AdapterId;
 use crate::draft::Draft;
 use crate::driver::{Branch, Desk, Driver, Reading, Room, Rows};
 use crate::job::{Job, truncate_left};
@@ -44,6 +46,8 @@ pub struct Request {
     pub sink: Sink,
     /// When and whether.
     pub schedule: Schedule,
+    /// What is added to the model for this request.
+    pub adapter: Option<AdapterId>,
 }
 
 /// Tokens that are only read.
@@ -54,6 +58,8 @@ pub struct ReadRequest {
     pub reading: Reading,
     /// When and whether.
     pub schedule: Schedule,
+    /// What is added to the model for this request.
+    pub adapter: Option<AdapterId>,
 }
 
 /// When a request is served, and whether at all.
@@ -159,14 +165,15 @@ impl Engine {
     /// What a file with a computed beginning must be like to be restored here.
     ///
     /// # Errors
-    /// [`Error::NoPrefixes`] if this engine keeps none, or does not know which model it runs.
-    pub fn prefix_limits(&self) -> Result<PrefixLimits> {
+    /// [`Error::NoPrefixes`] if this engine keeps none, or does not know which model it runs; [`Error::NoAdapter`].
+    pub fn prefix_limits(&self, adapter: Option<AdapterId>) -> Result<PrefixLimits> {
         if !self.runner.keeps_prefixes() {
             return Err(Error::NoPrefixes("they are switched off, or it has recurrences"));
         }
         let identity = self.identity.ok_or(Error::NoPrefixes("nobody said which model it is"))?;
+        let fingerprint = adapter.map(|id| self.runner.fingerprint(id)).transpose()?;
         Ok(PrefixLimits {
-            identity,
+            identity: fingerprint.map_or(identity, |fingerprint| identity.with_adapter(fingerprint)),
             vocab_size: self.vocab.size,
             max_blocks: self.runner.n_blocks(),
             bytes_a_block: self.runner.bytes_a_block(),
@@ -177,18 +184,18 @@ impl Engine {
     ///
     /// # Errors
     /// As [`prefix_limits`](Self::prefix_limits).
-    pub fn save_prefix(&mut self, token_ids: &[TokenId]) -> Result<Prefix> {
-        self.prefix_limits()?;
-        self.runner.export(token_ids)
+    pub fn save_prefix(&mut self, token_ids: &[TokenId], adapter: Option<AdapterId>) -> Result<Prefix> {
+        self.prefix_limits(adapter)?;
+        self.runner.export(token_ids, adapter)
     }
 
     /// Keeps a beginning as if it had just been computed, as far as there is room. How many of its tokens are kept.
     ///
     /// # Errors
     /// As [`prefix_limits`](Self::prefix_limits), and blocks of another size.
-    pub fn restore_prefix(&mut self, prefix: &Prefix) -> Result<usize> {
-        self.prefix_limits()?;
-        self.runner.import(prefix)
+    pub fn restore_prefix(&mut self, prefix: &Prefix, adapter: Option<AdapterId>) -> Result<usize> {
+        self.prefix_limits(adapter)?;
+        self.runner.import(prefix, adapter)
     }
 
     /// Compiles constraints for this engine, on any thread.
@@ -243,7 +250,7 @@ impl Engine {
         request: Request,
         grammar: Option<Grammar>,
     ) -> Result<(), ModelError> {
-        let Request { mut token_ids, sampling, sink, schedule } = request;
+        let Request { mut token_ids, sampling, sink, schedule, adapter } = request;
         self.door().check(&token_ids, &sampling)?;
         let max_context = self.options.max_context;
         let bos = self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.special().bos);
@@ -269,10 +276,11 @@ impl Engine {
             }
         };
         let planned_len = token_ids.len().saturating_add(room.max_tokens).min(max_context);
-        let branches = vec![Branch::new(token_ids, planned_len)];
+        self.use_adapter(adapter)?;
+        let branches = vec![Branch { adapter, ..Branch::new(token_ids, planned_len) }];
         let context_full = sampling.context_full;
         let arrival = self.n_submitted;
-        self.take_on(Job { driver, branches, sink, schedule, arrival, context_full, n_head, usage });
+        self.take_on(Job { driver, branches, sink, schedule, arrival, context_full, n_head, usage, adapter });
         Ok(())
     }
 
@@ -281,7 +289,7 @@ impl Engine {
     /// # Errors
     /// As [`submit`](Self::submit); the answer's place is dropped unused then.
     pub fn read(&mut self, request: ReadRequest) -> Result<(), ModelError> {
-        let ReadRequest { token_ids, reading, schedule } = request;
+        let ReadRequest { token_ids, reading, schedule, adapter } = request;
         self.door().check_reading(&token_ids)?;
         if let Reading::Logprobs { from, .. } = reading
             && !(1..token_ids.len()).contains(&from)
@@ -290,11 +298,42 @@ impl Engine {
             return Err(ModelError::invalid("continuation", message));
         }
         let usage = Usage { prompt_tokens: token_ids.len(), ..Usage::default() };
+        self.use_adapter(adapter)?;
         let (driver, branch) = Driver::reading(token_ids, reading);
+        let branch = Branch { adapter, ..branch };
         let (branches, sink) = (vec![branch], Box::new(|_| {}));
         let (arrival, context_full, n_head) = (self.n_submitted, ContextFull::Error, 0);
-        self.take_on(Job { driver, branches, sink, schedule, arrival, context_full, n_head, usage });
+        self.take_on(Job { driver, branches, sink, schedule, arrival, context_full, n_head, usage, adapter });
         Ok(())
+    }
+
+    /// Loads an adapter, for requests to name; those that run go on undisturbed.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapterSlot`], and additions that are not this model's.
+    pub fn load_adapter(&mut self, additions: &[Addition]) -> Result<AdapterId> {
+        self.runner.load_adapter(additions)
+    }
+
+    /// Frees an adapter's memory.
+    ///
+    /// # Errors
+    /// [`Error::AdapterInUse`] while requests with it wait or run, [`Error::NoAdapter`] if it is not loaded.
+    pub fn unload_adapter(&mut self, id: AdapterId) -> Result<()> {
+        self.runner.unload_adapter(id)
+    }
+
+    fn use_adapter(&mut self, adapter: Option<AdapterId>) -> Result<(), ModelError> {
+        let used = adapter.map_or(Ok(()), |id| self.runner.use_adapter(id));
+        used.map_err(|error| ModelError::invalid("adapter", error.to_string()))
+    }
+
+    /// A job's last event; its adapter has one user less.
+    fn finish(&mut self, job: Job, outcome: Result<usize, ModelError>) {
+        if let Some(id) = job.adapter {
+            self.runner.leave_adapter(id);
+        }
+        job.finish(outcome);
     }
 
     fn take_on(&mut self, job: Job) {
@@ -367,7 +406,7 @@ impl Engine {
         }
         for job in std::mem::take(&mut self.waiting) {
             match ends(&job) {
-                true => job.finish(Err(error.clone())),
+                true => self.finish(job, Err(error.clone())),
                 false => self.waiting.push(job),
             }
         }
@@ -412,7 +451,10 @@ impl Engine {
                     Some(track) => track,
                     None => match closest(&job.branches, at) {
                         Some((other, n_alike)) => self.runner.start_like(other, n_alike)?,
-                        None => self.runner.start(job.branches[at].planned_len)?,
+                        None => {
+                            let branch = &job.branches[at];
+                            self.runner.start_with(branch.planned_len, branch.adapter)?
+                        }
                     },
                 };
                 let branch = &mut job.branches[at];
@@ -566,7 +608,7 @@ impl Engine {
             self.counts.guessed_tokens += job.usage.guessed_tokens as u64;
             self.counts.right_tokens += job.usage.right_tokens as u64;
         }
-        job.finish(outcome);
+        self.finish(job, outcome);
     }
 }
 

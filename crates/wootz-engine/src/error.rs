@@ -26,6 +26,18 @@ pub enum Error {
         /// Positions of one.
         max_context: usize,
     },
+    /// All slots for adapters are taken.
+    #[error("all {0} slots for adapters are taken\nhint: unload one")]
+    NoAdapterSlot(usize),
+    /// An adapter that is not, or no longer, loaded.
+    #[error("the adapter is not loaded any more")]
+    NoAdapter,
+    /// An adapter that cannot be unloaded now.
+    #[error("the adapter is in use by {n_users} requests")]
+    AdapterInUse {
+        /// How many requests.
+        n_users: usize,
+    },
     /// A file that holds no computed beginning of this model.
     #[error("{}: {message}", path.display())]
     PrefixFile {

@@ -5,6 +5,8 @@
 //!         apart that were confused; it does not defend against somebody who wants to confuse them.
 //! Source: Fowler, Noll, Vo: FNV-1a.
 
+use wootz_graph::Addition;
+use wootz_kernels::cast;
 use wootz_model::Model;
 
 use crate::runner::BLOCK_LEN;
@@ -31,6 +33,28 @@ impl Identity {
         }
         Self(hash.0.to_le_bytes())
     }
+}
+
+impl Identity {
+    /// Of the same model with an adapter.
+    pub(crate) fn with_adapter(self, fingerprint: u64) -> Self {
+        let mut hash = Fnv::new();
+        hash.add(&self.0);
+        hash.add(&fingerprint.to_le_bytes());
+        Self(hash.0.to_le_bytes())
+    }
+}
+
+/// What an adapter is told by: all its numbers, and where they go.
+pub(crate) fn fingerprint(additions: &[Addition]) -> u64 {
+    let one = |sum: u64, addition: &Addition| {
+        let Addition { site, shape, rank, scale, a, b, gain, shift } = addition;
+        let header = format!("{site:?} {shape:?} {rank} {scale} {} {}", a.ty, b.ty);
+        let sum = [header.as_bytes(), &a.bytes, &b.bytes].iter().fold(sum, |sum, bytes| checksum(sum, bytes));
+        let extras = [gain, shift].map(|numbers| cast::bytes_of(numbers.as_deref().unwrap_or_default()));
+        extras.iter().fold(sum, |sum, bytes| checksum(sum, bytes))
+    };
+    additions.iter().fold(0, one)
 }
 
 struct Fnv(u128);

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use wootz_text::{Cancelled, ContextFull, GenerateEvent, ModelError, Sink, TokenId, Usage};
 
+use crate::adapters::AdapterId;
 use crate::draft::Draft;
 use crate::driver::{Branch, Driver};
 use crate::engine::Schedule;
@@ -26,6 +27,8 @@ pub(crate) struct Job {
     /// Tokens at the beginning that are never forgotten.
     pub n_head: usize,
     pub usage: Usage,
+    /// What is added to the model for it.
+    pub adapter: Option<AdapterId>,
 }
 
 /// Who comes first: higher priority, earlier deadline, earlier arrival.

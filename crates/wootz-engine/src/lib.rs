@@ -5,6 +5,7 @@
 //! Elsewhere: the model (`wootz-model`), what runs it (`wootz-graph`), requests and events (`wootz-text`).
 #![forbid(unsafe_code)]
 
+mod adapters;
 mod block_pool;
 mod counts;
 mod door;
@@ -25,6 +26,7 @@ mod sampler;
 mod scheduler;
 mod shelf;
 
+pub use adapters::AdapterId;
 pub use counts::EngineCounts;
 pub use door::Door;
 pub use driver::{Reading, Reply, VectorPooling};

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 
 use wootz_grammar::Grammars;
+use wootz_graph::Addition;
 use wootz_model::Words;
 use wootz_text::{
     ChatInput, Embed, EmbedKind, Generate, GenerateRequest, Handle, ModelError, Prompt, Score, ScoreRequest,
@@ -19,13 +20,29 @@ use wootz_text::{
 
 use crate::engine::compile;
 use crate::host::{Board, Command, ModelId, ModelStats, guarded};
-use crate::{Door, Engine, Prefix, ReadRequest, Reading, Reply, Request, Schedule, VectorPooling};
+use crate::{AdapterId, Door, Engine, Prefix, ReadRequest, Reading, Reply, Request, Schedule, VectorPooling};
 
 /// A handle to a model on the compute thread.
 #[derive(Clone)]
 pub struct LocalModel {
     inner: Arc<Inner>,
     pooling: VectorPooling,
+    adapter: Option<Arc<LoadedAdapter>>,
+}
+
+/// An adapter in a model's bank. It is unloaded when the last handle with it is dropped and no request of it runs any more.
+struct LoadedAdapter {
+    inner: Arc<Inner>,
+    id: AdapterId,
+}
+
+impl Drop for LoadedAdapter {
+    fn drop(&mut self) {
+        let id = self.id;
+        // Requests hold it until they end, so it is not in use; and a model that is gone has no bank.
+        let unload = move |engine: Option<&mut Engine>| drop(engine.map(|engine| engine.unload_adapter(id)));
+        let _ = self.inner.send(Command::With(self.inner.id(), Box::new(unload)));
+    }
 }
 
 struct Inner {
@@ -73,12 +90,28 @@ impl Inner {
 
 impl LocalModel {
     pub(crate) fn new(commands: mpsc::Sender<Command>, board: Arc<Board>, facts: Facts) -> Self {
-        Self { inner: Arc::new(Inner { commands, board, facts }), pooling: VectorPooling::default() }
+        let inner = Arc::new(Inner { commands, board, facts });
+        Self { inner, pooling: VectorPooling::default(), adapter: None }
     }
 
     /// The same model with another way to make vectors of texts.
     pub fn with_pooling(self, pooling: VectorPooling) -> Self {
         Self { pooling, ..self }
+    }
+
+    /// The same model with an adapter, which is loaded into its bank. Both handles can be used side by side; what they
+    /// are asked for shares batches.
+    ///
+    /// # Errors
+    /// Additions that are not this model's, and a bank without a free slot.
+    pub fn with_adapter(&self, additions: Vec<Addition>) -> Result<Self, ModelError> {
+        let id = self.with_engine(move |engine| engine.load_adapter(&additions))?;
+        let adapter = Some(Arc::new(LoadedAdapter { inner: self.inner.clone(), id }));
+        Ok(Self { adapter, ..self.clone() })
+    }
+
+    fn adapter_id(&self) -> Option<AdapterId> {
+        self.adapter.as_ref().map(|adapter| adapter.id)
     }
 
     /// The model's name.
@@ -121,8 +154,10 @@ impl LocalModel {
     /// # Errors
     /// A model that keeps nothing, and a file that cannot be written.
     pub fn save_prefix(&self, token_ids: Vec<TokenId>, path: &Path) -> Result<usize, ModelError> {
-        let (prefix, limits) =
-            self.with_engine(move |engine| Ok((engine.save_prefix(&token_ids)?, engine.prefix_limits()?)))?;
+        let adapter = self.adapter_id();
+        let (prefix, limits) = self.with_engine(move |engine| {
+            Ok((engine.save_prefix(&token_ids, adapter)?, engine.prefix_limits(adapter)?))
+        })?;
         if !prefix.token_ids.is_empty() {
             prefix.write(path, &limits).map_err(ModelError::failed)?;
         }
@@ -134,10 +169,11 @@ impl LocalModel {
     /// # Errors
     /// A model that keeps nothing, and a file of another model or a broken one.
     pub fn restore_prefix(&self, path: &Path) -> Result<Vec<TokenId>, ModelError> {
-        let limits = self.with_engine(|engine| engine.prefix_limits())?;
+        let adapter = self.adapter_id();
+        let limits = self.with_engine(move |engine| engine.prefix_limits(adapter))?;
         let prefix = Prefix::read(path, &limits).map_err(ModelError::failed)?;
         self.with_engine(move |engine| {
-            let n_tokens = engine.restore_prefix(&prefix)?;
+            let n_tokens = engine.restore_prefix(&prefix, adapter)?;
             Ok(prefix.token_ids[..n_tokens].to_vec())
         })
     }
@@ -259,13 +295,14 @@ impl LocalModel {
                 }
             }
             let sender = sender.clone();
-            let keep = self.inner.clone();
+            let keep = (self.inner.clone(), self.adapter.clone());
             let reply: Reply<T> = Box::new(move |answer| {
                 let _ = sender.send((index, answer));
                 drop(keep);
             });
             let reading = reading(from, reply);
-            let request = ReadRequest { token_ids, reading, schedule: schedule.clone() };
+            let (schedule, adapter) = (schedule.clone(), self.adapter_id());
+            let request = ReadRequest { token_ids, reading, schedule, adapter };
             self.inner.send(Command::Read(self.inner.id(), request))?;
             n_under_way += 1;
         }
@@ -287,13 +324,13 @@ impl Generate for LocalModel {
         let (handle, cancelled) = Handle::new();
         let schedule = Schedule { priority, deadline, cancelled: Some(cancelled.clone()) };
         // What runs keeps its model loaded.
-        let keep = self.inner.clone();
+        let keep = (self.inner.clone(), self.adapter.clone());
         let mut sink = guarded(sink, cancelled);
         let sink: Sink = Box::new(move |event| {
             let _ = &keep;
             sink(event);
         });
-        let request = Request { token_ids, sampling, sink, schedule };
+        let request = Request { token_ids, sampling, sink, schedule, adapter: self.adapter_id() };
         self.inner.send(Command::Generate(self.inner.id(), Box::new(request), grammar))?;
         Ok(handle)
     }

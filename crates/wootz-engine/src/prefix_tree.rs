@@ -13,6 +13,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use wootz_text::TokenId;
 
+use crate::adapters::AdapterId;
+
 /// A node's number.
 pub(crate) type NodeId = usize;
 
@@ -25,7 +27,7 @@ pub(crate) struct PrefixTree {
     nodes: Vec<Option<Node>>,
     free: Vec<NodeId>,
     /// First blocks by the space that they belong to: what else than tokens decides over their numbers.
-    roots: HashMap<u64, Children>,
+    roots: HashMap<Space, Children>,
     /// Nodes without children by the time of their last use.
     leaves: BTreeSet<(u64, NodeId)>,
     clock: u64,
@@ -40,11 +42,20 @@ struct Node {
     last_used: u64,
 }
 
+/// What else than tokens decides over a sequence's numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Space {
+    /// Positions that it is planned for, where rotation depends on that.
+    pub planned_len: usize,
+    /// Its adapter.
+    pub adapter: Option<AdapterId>,
+}
+
 /// Behind which prefix a block stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
     /// At the beginning of a sequence of this space.
-    Root(u64),
+    Root(Space),
     /// Behind a node.
     Behind(NodeId),
 }
@@ -132,23 +143,29 @@ impl PrefixTree {
 mod tests {
     use super::*;
 
+    /// Spaces differ by their plan or by their adapter.
+    fn root(n: usize) -> Place {
+        let adapter = n.is_multiple_of(2).then_some(AdapterId(n as u64));
+        Place::Root(Space { planned_len: n / 8, adapter })
+    }
+
     #[test]
     fn the_oldest_leaf_goes_first_and_parents_after_their_children() {
         let mut tree = PrefixTree::default();
-        let a = tree.insert(Place::Root(0), &[1, 2], 10);
+        let a = tree.insert(root(0), &[1, 2], 10);
         let b = tree.insert(Place::Behind(a), &[3, 4], 11);
         tree.insert(Place::Behind(a), &[5, 6], 12);
-        let other = tree.insert(Place::Root(7), &[1, 2], 13);
+        let other = tree.insert(root(7), &[1, 2], 13);
         assert_eq!(tree.find(Place::Behind(a), &[3, 4]), Some(b));
-        assert_eq!(tree.find(Place::Root(7), &[1, 2]), Some(other));
-        assert_eq!(tree.find(Place::Root(7), &[3, 4]), None);
-        assert_eq!(tree.find(Place::Root(9), &[1, 2]), None);
+        assert_eq!(tree.find(root(7), &[1, 2]), Some(other));
+        assert_eq!(tree.find(root(7), &[3, 4]), None);
+        assert_eq!(tree.find(root(9), &[1, 2]), None);
         let mut order = Vec::new();
         while let Some(block) = tree.evict(|block| block != 11 || order.len() == 2) {
             order.push(block);
         }
         assert_eq!(order, [12, 13, 11, 10], "11 was in use at first");
-        assert_eq!(tree.find(Place::Root(0), &[1, 2]), None);
+        assert_eq!(tree.find(root(0), &[1, 2]), None);
         assert!(tree.roots.is_empty() && tree.leaves.is_empty());
     }
 }

@@ -9,17 +9,18 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use wootz_graph::{
-    Batch, Device, Executor, Graph, Plan, PlanOptions, RopeScale, Rows, Sequence, StateCapacity, StateKind,
-    StateSpec, StepTime, Taps, Weights,
+    Addition, Bank, Batch, Device, Executor, Graph, Plan, PlanOptions, RopeScale, Rows, Sequence,
+    StateCapacity, StateKind, StateSpec, StepTime, Taps, Weights,
 };
 use wootz_kernels::TensorType;
 use wootz_model::config::{Mixer, Position};
 use wootz_model::{Config, Network};
 use wootz_text::TokenId;
 
+use crate::adapters::{AdapterId, Adapters};
 use crate::block_pool::BlockPool;
 use crate::prefix::Prefix;
-use crate::prefix_tree::{Place, PrefixTree};
+use crate::prefix_tree::{Place, PrefixTree, Space};
 use crate::{Error, Result};
 
 /// Positions a block.
@@ -40,7 +41,9 @@ pub struct RunnerOptions {
 pub struct Runner {
     network: Arc<Network>,
     executor: Box<dyn Executor>,
-    plans: HashMap<Rows, Plan>,
+    /// By capacity, and whether they can adapt layers.
+    plans: HashMap<(Rows, bool), Plan>,
+    adapters: Adapters,
     blocks: BlockPool,
     prefixes: Option<PrefixTree>,
     free_slots: Vec<usize>,
@@ -58,9 +61,17 @@ pub struct Track {
     len: usize,
     /// Positions that it is expected to reach.
     planned_len: usize,
+    adapter: Option<Adapted>,
     /// Blocks at the beginning that the tree of prefixes holds too, and where the next one belongs.
     n_published: usize,
     place: Place,
+}
+
+/// A sequence's adapter and its slot in the bank.
+#[derive(Clone, Copy, Debug)]
+struct Adapted {
+    id: AdapterId,
+    slot: usize,
 }
 
 impl Track {
@@ -131,6 +142,7 @@ impl Runner {
             executor: device.executor(weights, &states, capacity)?,
             network,
             plans: HashMap::new(),
+            adapters: Adapters::default(),
             blocks: BlockPool::new(capacity.n_blocks),
             prefixes: None,
             free_slots: (0..options.n_slots).rev().collect(),
@@ -183,6 +195,7 @@ impl Runner {
         self.blocks = BlockPool::new(self.capacity.n_blocks);
         self.prefixes = self.prefixes.as_ref().map(|_| PrefixTree::default());
         self.free_slots = (0..self.capacity.n_slots).rev().collect();
+        self.adapters.forget_users();
     }
 
     /// Positions that new tokens can have.
@@ -190,21 +203,74 @@ impl Runner {
         (self.blocks.n_free() + self.blocks.n_idle()) * BLOCK_LEN
     }
 
+    /// Loads an adapter into a slot of the bank. Those who run go on undisturbed.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapterSlot`], and what the device says of additions that do not fit.
+    pub fn load_adapter(&mut self, additions: &[Addition]) -> Result<AdapterId> {
+        let slot = self.adapters.free_slot()?;
+        self.executor.set_adapter(slot, Some(additions))?;
+        let (id, has_grown) = self.adapters.insert(slot, additions);
+        if has_grown {
+            self.plans.retain(|(_, is_adapted), _| !is_adapted);
+        }
+        Ok(id)
+    }
+
+    /// Frees an adapter's slot. What was computed with it is never found again.
+    ///
+    /// # Errors
+    /// [`Error::AdapterInUse`] as long as a sequence has it, [`Error::NoAdapter`] if it is not loaded.
+    pub fn unload_adapter(&mut self, id: AdapterId) -> Result<()> {
+        let slot = self.adapters.remove(id)?;
+        Ok(self.executor.set_adapter(slot, None)?)
+    }
+
+    /// Counts the users of an adapter, of which each says when it is done.
+    pub(crate) fn use_adapter(&mut self, id: AdapterId) -> Result<()> {
+        self.adapters.slot(id)?;
+        self.adapters.count(id, true);
+        Ok(())
+    }
+
+    /// What tells an adapter from others.
+    pub(crate) fn fingerprint(&self, id: AdapterId) -> Result<u64> {
+        self.adapters.fingerprint(id)
+    }
+
+    /// One user less.
+    pub(crate) fn leave_adapter(&mut self, id: AdapterId) {
+        self.adapters.count(id, false);
+    }
+
     /// A new, empty sequence that is expected to reach `planned_len` positions.
     pub fn start(&mut self, planned_len: usize) -> Result<Track> {
+        self.start_with(planned_len, None)
+    }
+
+    /// The same with an adapter, which is in use until the sequence is finished.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] if it is not loaded.
+    pub fn start_with(&mut self, planned_len: usize, adapter: Option<AdapterId>) -> Result<Track> {
+        let adapted = adapter.map(|id| Ok::<_, Error>(Adapted { id, slot: self.adapters.slot(id)? }));
+        let adapted = adapted.transpose()?;
         let slot = if self.is_recurrent { self.free_slots.pop().ok_or(Error::NoSlot)? } else { 0 };
         if self.is_recurrent {
             self.executor.set_slot(slot, &[]);
         }
         let alike = rotates_alike_up_to(&self.network.config);
-        let space = if planned_len <= alike { 0 } else { planned_len as u64 };
-        let place = Place::Root(space);
-        Ok(Track { blocks: Vec::new(), slot, len: 0, planned_len, n_published: 0, place })
+        let planned = if planned_len <= alike { 0 } else { planned_len };
+        let place = Place::Root(Space { planned_len: planned, adapter });
+        if let Some(id) = adapter {
+            self.adapters.count(id, true);
+        }
+        Ok(Track { blocks: Vec::new(), slot, len: 0, planned_len, adapter: adapted, n_published: 0, place })
     }
 
     /// A sequence that begins as `other` does for `n_positions`, with those full blocks of them that `other` has.
     pub(crate) fn start_like(&mut self, other: &Track, n_positions: usize) -> Result<Track> {
-        let mut track = self.start(other.planned_len)?;
+        let mut track = self.start_with(other.planned_len, other.adapter.map(|adapted| adapted.id))?;
         if !self.is_recurrent {
             let n_blocks = n_positions.min(other.len) / BLOCK_LEN;
             track.blocks.extend_from_slice(&other.blocks[..n_blocks]);
@@ -262,8 +328,8 @@ impl Runner {
     }
 
     /// What the tree holds of these tokens from their beginning, with its numbers.
-    pub(crate) fn export(&mut self, token_ids: &[TokenId]) -> Result<Prefix> {
-        let mut track = self.start(0)?;
+    pub(crate) fn export(&mut self, token_ids: &[TokenId], adapter: Option<AdapterId>) -> Result<Prefix> {
+        let mut track = self.start_with(0, adapter)?;
         let n_tokens = self.adopt(&mut track, token_ids, token_ids.len());
         let blocks = track.blocks.iter().map(|&block| self.executor.block(block)).collect();
         self.finish(track);
@@ -271,8 +337,8 @@ impl Runner {
     }
 
     /// Puts a beginning into the tree, as far as there is room. How many of its tokens are there then.
-    pub(crate) fn import(&mut self, prefix: &Prefix) -> Result<usize> {
-        let mut track = self.start(0)?;
+    pub(crate) fn import(&mut self, prefix: &Prefix, adapter: Option<AdapterId>) -> Result<usize> {
+        let mut track = self.start_with(0, adapter)?;
         let all = prefix.token_ids.len();
         let mut outcome = Ok(());
         while outcome.is_ok() && track.len < all {
@@ -338,7 +404,7 @@ impl Runner {
 
     /// A second sequence with the same past. Full blocks are shared, the last one is copied.
     pub fn fork(&mut self, track: &Track) -> Result<Track> {
-        let mut fork = self.start(track.planned_len)?;
+        let mut fork = self.start_with(track.planned_len, track.adapter.map(|adapted| adapted.id))?;
         for (i, &block) in track.blocks.iter().enumerate() {
             if (i + 1) * BLOCK_LEN <= track.len {
                 self.blocks.share(block);
@@ -367,6 +433,9 @@ impl Runner {
     /// Gives a sequence's blocks and slot back.
     pub fn finish(&mut self, track: Track) {
         track.blocks.iter().for_each(|&block| self.blocks.give_back(block));
+        if let Some(Adapted { id, .. }) = track.adapter {
+            self.adapters.count(id, false);
+        }
         if self.is_recurrent {
             self.free_slots.push(track.slot);
         }
@@ -383,8 +452,9 @@ impl Runner {
     /// Where [`forward`](Self::forward) could not plan either.
     pub fn flops(&mut self, work: &[Work]) -> Result<f64> {
         let batch = assemble(work);
-        let counts = |name: &str| name.contains("linear") || name == "attend";
-        let cost = plan_for(&mut self.plans, &self.network, &batch)?.cost(&batch);
+        let counts = |name: &str| name.contains("linear") || ["attend", "adapt"].contains(&name);
+        let bank = self.adapters.bank();
+        let cost = plan_for(&mut self.plans, &self.network, bank, &batch)?.cost(&batch);
         Ok(cost.iter().filter(|(name, _)| counts(name)).map(|(_, cost)| cost.flops).sum())
     }
 
@@ -395,7 +465,7 @@ impl Runner {
     pub fn forward(&mut self, work: &mut [Work], taps: Option<&mut dyn Taps>) -> Result<Forward> {
         self.reserve(work)?;
         let batch = assemble(work);
-        let plan = plan_for(&mut self.plans, &self.network, &batch)?;
+        let plan = plan_for(&mut self.plans, &self.network, self.adapters.bank(), &batch)?;
         self.executor.run(plan, &batch, taps)?;
         for item in work.iter_mut() {
             item.track.len += item.token_ids.len();
@@ -449,19 +519,28 @@ pub fn states_of(network: &Network) -> Result<Vec<StateSpec>> {
     Ok(g.states().to_vec())
 }
 
-/// The plan that holds this batch, made when it is first needed.
-fn plan_for<'a>(plans: &'a mut HashMap<Rows, Plan>, network: &Network, batch: &Batch) -> Result<&'a Plan> {
+/// The plan that holds this batch, made when it is first needed. A batch without adapters has one without a bank.
+fn plan_for<'a>(
+    plans: &'a mut HashMap<(Rows, bool), Plan>,
+    network: &Network,
+    bank: &Bank,
+    batch: &Batch,
+) -> Result<&'a Plan> {
+    let is_adapted = batch.sequences.iter().any(|seq| seq.adapter.is_some());
     let rows = Rows { sequences: 0, keys: 0, ..batch.rows() }.rounded_up();
     let capacity = Rows { sequences: rows.tokens, keys: rows.tokens, ..rows };
-    Ok(match plans.entry(capacity) {
+    Ok(match plans.entry((capacity, is_adapted)) {
         Entry::Occupied(entry) => entry.into_mut(),
-        Entry::Vacant(entry) => entry.insert(plan(network, capacity)?),
+        Entry::Vacant(entry) => entry.insert(plan(network, is_adapted.then_some(bank), capacity)?),
     })
 }
 
 /// Logits and last rows of the wanted tokens.
-fn plan(network: &Network, capacity: Rows) -> Result<Plan> {
+fn plan(network: &Network, bank: Option<&Bank>, capacity: Rows) -> Result<Plan> {
     let mut g = Graph::new(&network.params);
+    if let Some(bank) = bank {
+        g = g.with_bank(bank.clone());
+    }
     let x = network.hidden(&mut g, true)?;
     let x = g.select_outputs(x)?;
     let logits = network.logits(&mut g, x)?;
@@ -486,6 +565,7 @@ fn assemble(work: &[Work]) -> Batch {
             first_position: item.track.len,
             block_table: item.track.blocks.clone(),
             slot: item.track.slot,
+            adapter: item.track.adapter.map(|adapted| adapted.slot),
             planned_len: item.track.planned_len,
         });
     }

@@ -5,6 +5,7 @@
 //!         130: interrupted.
 #![forbid(unsafe_code)]
 
+mod adapters;
 mod commands;
 mod machine;
 mod model_choice;

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
-use wootz_engine::{Engine, EngineOptions, Request, Runner, RunnerOptions, Schedule};
+use wootz_engine::{AdapterId, Engine, EngineOptions, Request, Runner, RunnerOptions, Schedule};
 use wootz_graph::{Cpu, Device};
 use wootz_kernels::{Isa, Precision, TensorType};
 use wootz_model::{Model, Network, Words};
 use wootz_text::{GenerateEvent, Handle, Sampling, TokenId};
 
+use crate::adapters::AdapterArgs;
 use crate::machine;
 use crate::model_choice::ModelChoice;
 
@@ -94,6 +95,7 @@ pub(crate) struct Session {
     pub engine: Engine,
     pub words: Words,
     pub load_time: Duration,
+    adapter: Option<AdapterId>,
 }
 
 /// What a generation came to.
@@ -106,8 +108,13 @@ pub(crate) struct Timing {
 }
 
 impl Session {
-    /// Loads a model with room for `n_sequences` at a time.
-    pub(crate) fn open(choice: &ModelChoice, args: &RunningArgs, n_sequences: usize) -> anyhow::Result<Self> {
+    /// Loads a model, and adapters over it, with room for `n_sequences` at a time.
+    pub(crate) fn open(
+        choice: &ModelChoice,
+        args: &RunningArgs,
+        adapters: &AdapterArgs,
+        n_sequences: usize,
+    ) -> anyhow::Result<Self> {
         let start = Instant::now();
         let model = choice.open()?;
         anyhow::ensure!(
@@ -122,8 +129,13 @@ impl Session {
             max_sequences: n_sequences,
         };
         let runner = args.runner(&model, n_sequences)?;
-        let engine = Engine::new(runner, words.tokenizer.clone(), &words.end_tokens, options);
-        Ok(Self { engine, words, load_time: start.elapsed() })
+        let mut engine = Engine::new(runner, words.tokenizer.clone(), &words.end_tokens, options);
+        let additions = adapters.over(&model)?;
+        let adapter = match additions.is_empty() {
+            true => None,
+            false => Some(engine.load_adapter(&additions).context("loading the adapters")?),
+        };
+        Ok(Self { engine, words, load_time: start.elapsed(), adapter })
     }
 
     /// Runs one request to its end. `show` sees every event and says whether to go on.
@@ -138,7 +150,7 @@ impl Session {
         let mut handle = Some(handle);
         let sink = Box::new(move |event| drop(sender.send(event)));
         let schedule = Schedule { cancelled: Some(cancelled), ..Schedule::default() };
-        self.engine.submit(Request { token_ids, sampling, sink, schedule })?;
+        self.engine.submit(Request { token_ids, sampling, sink, schedule, adapter: self.adapter })?;
         let start = Instant::now();
         let mut first = None;
         while self.engine.has_work() {

@@ -14,6 +14,7 @@ mod read;
 use wootz_grammar::{Grammar, Guide};
 use wootz_text::{Sampling, Search, Sink, TokenId, Tokenizer, Usage};
 
+use crate::adapters::AdapterId;
 use crate::draft::{Draft, Pace};
 use crate::runner::{Runner, Track};
 use crate::{Candidates, Result, SampleError, SamplerVocab};
@@ -34,6 +35,8 @@ pub(crate) struct Branch {
     pub n_seen: usize,
     /// Positions that it is expected to reach.
     pub planned_len: usize,
+    /// What is added to the model for it.
+    pub adapter: Option<AdapterId>,
     /// Tokens that may come next, to be run along; those that turn out wrong are taken back.
     pub guess: Vec<TokenId>,
     /// How likely each of them is right, if those before it are.
@@ -54,6 +57,7 @@ impl Branch {
             token_ids,
             n_seen: 0,
             planned_len,
+            adapter: None,
             guess: Vec::new(),
             guess_rate: 0.0,
             draft: None,
@@ -92,8 +96,8 @@ impl Branch {
     /// A second branch with the same past.
     fn fork(&self, desk: &mut Desk) -> Result<Branch> {
         let track = Some(desk.runner.fork(self.track.as_ref().expect("it has been run"))?);
-        let n_seen = self.n_seen;
-        Ok(Branch { track, n_seen, ..Branch::new(self.token_ids.clone(), self.planned_len) })
+        let (n_seen, adapter) = (self.n_seen, self.adapter);
+        Ok(Branch { track, n_seen, adapter, ..Branch::new(self.token_ids.clone(), self.planned_len) })
     }
 }
 

@@ -34,7 +34,9 @@ fn submit(engine: &mut Engine, sampling: Sampling) -> Events {
     let writer = events.clone();
     let sink = Box::new(move |event| writer.lock().unwrap().push(event));
     let token_ids = prompt(engine);
-    engine.submit(Request { token_ids, sampling, sink, schedule: Schedule::default() }).unwrap();
+    engine
+        .submit(Request { token_ids, sampling, sink, schedule: Schedule::default(), adapter: None })
+        .unwrap();
     events
 }
 
@@ -219,7 +221,7 @@ fn what_cannot_be_compiled_is_refused_by_name() {
     let mut engine = engine(false, 4096);
     let mut refuse = |sampling: Sampling, expected: &str| {
         let (token_ids, sink) = (vec![1, 2, 3], Box::new(|_| {}));
-        let request = Request { token_ids, sampling, sink, schedule: Schedule::default() };
+        let request = Request { token_ids, sampling, sink, schedule: Schedule::default(), adapter: None };
         match engine.submit(request).unwrap_err() {
             ModelError::InvalidRequest { field, message } => {
                 assert_eq!(field, "sampling.constraint");

@@ -1,5 +1,6 @@
 //! The engine over a tiny random Llama: what a request gets does not depend on how it was run.
 
+mod adapters;
 mod constraints;
 mod host;
 mod scheduling;
@@ -104,7 +105,7 @@ fn submit_at(engine: &mut Engine, prompt: &[u32], sampling: Sampling, priority: 
     let writer = events.clone();
     let sink = Box::new(move |event| writer.lock().unwrap().push(event));
     let schedule = Schedule { priority, ..Schedule::default() };
-    engine.submit(Request { token_ids: prompt.to_vec(), sampling, sink, schedule }).unwrap();
+    engine.submit(Request { token_ids: prompt.to_vec(), sampling, sink, schedule, adapter: None }).unwrap();
     events
 }
 
@@ -232,7 +233,13 @@ fn what_does_not_fit_is_refused_with_numbers() {
     let refuse = |engine: &mut Engine, prompt: Vec<u32>, sampling: Sampling| {
         let sink = Box::new(|_| {});
         engine
-            .submit(Request { token_ids: prompt, sampling, sink, schedule: Schedule::default() })
+            .submit(Request {
+                token_ids: prompt,
+                sampling,
+                sink,
+                schedule: Schedule::default(),
+                adapter: None,
+            })
             .unwrap_err()
     };
     let error = refuse(&mut engine, vec![1; 300], Sampling::default());

@@ -152,7 +152,12 @@ fn readings_survive_preemption_and_the_cache() {
             let reply =
                 Box::new(move |scored: Result<_, ModelError>| scores.lock().unwrap().push(scored.unwrap()));
             let reading = Reading::Logprobs { from, reply };
-            let request = ReadRequest { token_ids: prompt.clone(), reading, schedule: Schedule::default() };
+            let request = ReadRequest {
+                token_ids: prompt.clone(),
+                reading,
+                schedule: Schedule::default(),
+                adapter: None,
+            };
             engine.read(request).unwrap();
         }
         for pooling in [VectorPooling::Last, VectorPooling::Mean] {
@@ -160,7 +165,12 @@ fn readings_survive_preemption_and_the_cache() {
             let reply =
                 Box::new(move |vector: Result<_, ModelError>| vectors.lock().unwrap().push(vector.unwrap()));
             let reading = Reading::Vector { pooling, reply };
-            let request = ReadRequest { token_ids: prompt.clone(), reading, schedule: Schedule::default() };
+            let request = ReadRequest {
+                token_ids: prompt.clone(),
+                reading,
+                schedule: Schedule::default(),
+                adapter: None,
+            };
             engine.read(request).unwrap();
             // One after the other: answers come in the order of completion.
             run(engine);

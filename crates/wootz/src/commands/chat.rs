@@ -17,6 +17,7 @@ use serde_json::json;
 use wootz_text::{FinishReason, GenerateEvent, Message, Role};
 
 use super::print_json;
+use crate::adapters::AdapterArgs;
 use crate::model_choice::ModelChoice;
 use crate::sampling_args::SamplingArgs;
 use crate::session::{RunningArgs, Session};
@@ -56,12 +57,14 @@ pub(crate) struct ChatArgs {
     sampling: SamplingArgs,
     #[command(flatten)]
     running: RunningArgs,
+    #[command(flatten)]
+    adapters: AdapterArgs,
 }
 
 impl ChatArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let choice = ModelChoice::find(self.model.as_deref())?;
-        let session = Session::open(&choice, &self.running, 1)?;
+        let session = Session::open(&choice, &self.running, &self.adapters, 1)?;
         anyhow::ensure!(
             session.words.template.is_some(),
             "`{}` has no chat template\nhint: `wootz run` continues a text without one",

@@ -7,6 +7,7 @@ use serde_json::json;
 use wootz_text::{FinishReason, GenerateEvent, Message, Search, TokenEvent, Usage};
 
 use super::{Ids, parse_ids, print_json};
+use crate::adapters::AdapterArgs;
 use crate::model_choice::ModelChoice;
 use crate::sampling_args::SamplingArgs;
 use crate::session::{RunningArgs, Session, Timing};
@@ -20,6 +21,7 @@ use crate::session::{RunningArgs, Session, Timing};
   wootz run \"Once upon a time\"
   wootz run models/llama \"Once upon a time\" --max-tokens 50 --temperature 0
   wootz run --chat \"Tell me a story about a dog.\"
+  wootz run models/llama \"Once upon a time\" --adapter adapters/pirate=0.8
   wootz run models/llama --ids 5,6,7 --json
   echo \"Once upon a time\" | wootz run -m models/llama")]
 pub(crate) struct RunArgs {
@@ -45,6 +47,8 @@ pub(crate) struct RunArgs {
     sampling: SamplingArgs,
     #[command(flatten)]
     running: RunningArgs,
+    #[command(flatten)]
+    adapters: AdapterArgs,
 }
 
 impl RunArgs {
@@ -57,7 +61,7 @@ impl RunArgs {
             Search::Beam(beam) => 2 * beam.num_beams,
             Search::Contrastive(search) => search.top_k + 1,
         };
-        let mut session = Session::open(&choice, &self.running, n_sequences)?;
+        let mut session = Session::open(&choice, &self.running, &self.adapters, n_sequences)?;
         let token_ids = match &self.ids {
             Some(Ids(ids)) => ids.clone(),
             None => self.encode(&session, &text)?,

@@ -9,16 +9,18 @@ use wootz_graph::{Graph, StateCapacity, draw_svg};
 use wootz_model::{Model, Words};
 
 use super::print_json;
+use crate::adapters;
 use crate::model_choice::ModelChoice;
 use crate::session::RunningArgs;
 
-/// Show what a model is: architecture, parameters, memory, tokenizer, template
+/// Show what a model or an adapter is: architecture, parameters, memory, tokenizer, template
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   wootz show models/llama
-  wootz show models/llama --graph llama.svg")]
+  wootz show models/llama --graph llama.svg
+  wootz show adapters/pirate")]
 pub(crate) struct ShowArgs {
-    /// Model: a path, a name in the home, hf:org/name; the built-in one without it
+    /// Model or adapter: a path, a name in the home, hf:org/name; the built-in model without it
     model: Option<String>,
     /// Write the model's graph as an SVG
     #[arg(long, value_name = "FILE")]
@@ -35,6 +37,13 @@ pub(crate) struct ShowArgs {
 
 impl ShowArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        if let Some(facts) = self.model.as_deref().map(adapters::facts).transpose()?.flatten() {
+            if self.json {
+                return print_json(&facts);
+            }
+            print_facts(&facts, 0);
+            return Ok(());
+        }
         let choice = ModelChoice::find(self.model.as_deref())?;
         let model = choice.open()?;
         if let Some(path) = &self.graph {
