@@ -95,6 +95,8 @@ export async function open(server, options = {}) {
 /** Sends a message with the keyboard. */
 export async function ask(page, text) {
   await page.getByRole('textbox', { name: 'Message', exact: true }).fill(text);
+  // Until the models are known there is nobody to send it to.
+  await page.locator('button[aria-label="Send"]:enabled').waitFor();
   await page.keyboard.press('Enter');
 }
 

@@ -103,6 +103,37 @@ describe('talking', () => {
     await done();
   });
 
+  test('thoughts stand apart from the answer', async () => {
+    const { page, done } = await open(echo, { key: KEY });
+    await ask(page, '<think>let me see</think>It is **so**.');
+    await page.getByRole('button', { name: 'Retry' }).waitFor();
+    const [, turn] = (await kept(page)).turns;
+    assert.deepEqual([turn.reasoning, turn.content], ['let me see', 'It is **so**.']);
+    await page.getByText('Thoughts').click();
+    await page.getByText('let me see', { exact: true }).waitFor();
+    assert.equal(await page.locator('.answer').innerText(), 'It is so.');
+    await done();
+  });
+
+  test('two tabs keep each other’s conversations', async () => {
+    const { page, done } = await open(echo, { key: KEY });
+    const other = await page.context().newPage();
+    await other.goto(echo.url);
+    await ask(page, 'in the first');
+    await page.getByRole('button', { name: 'Retry' }).waitFor();
+    await ask(other, 'in the second');
+    await other.getByRole('button', { name: 'Retry' }).waitFor();
+    for (const tab of [page, other]) {
+      for (const title of ['in the first', 'in the second']) await tab.getByRole('button', { name: title, exact: true }).waitFor();
+    }
+    assert.equal((await titles(page)).length, 2);
+    await other.getByRole('button', { name: 'Delete “in the first”' }).focus();
+    await other.keyboard.press('Enter');
+    await page.getByRole('button', { name: 'in the first', exact: true }).waitFor({ state: 'detached' });
+    await page.getByRole('heading', { name: 'Talk with scripted' }).waitFor();
+    await done();
+  });
+
   test('the persona is sent, and the request that is shown is the request that is sent', async () => {
     const { page, done } = await open(model);
     await exact(page, 12);
@@ -226,6 +257,7 @@ describe('tokens', () => {
     };
     assert.equal(await focus(), 'Message');
     await page.keyboard.type('Tell me a story.');
+    await page.locator('button[aria-label="Send"]:enabled').waitFor();
     await page.keyboard.press('Enter');
     await answer(page);
     for (let i = 0; i < 60 && (await focus()) !== 'Tokens'; i += 1) await page.keyboard.press('Shift+Tab');
@@ -306,6 +338,9 @@ describe('who may', () => {
     await dialog.getByLabel('Key').fill(KEY);
     await page.keyboard.press('Enter');
     await dialog.waitFor({ state: 'hidden' });
+    await page.getByRole('option', { name: 'scripted' }).waitFor({ state: 'attached' });
+    // The other two of that server cannot talk.
+    assert.deepEqual(await page.getByRole('combobox', { name: 'Model' }).locator('option').allInnerTexts(), ['scripted']);
     await ask(page, 'hello');
     assert.equal(await answer(page), 'hello');
     const stored = await page.evaluate(() => [JSON.stringify(localStorage), sessionStorage.getItem('wootz.key'), document.cookie]);

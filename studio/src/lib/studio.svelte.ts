@@ -52,6 +52,10 @@ class Studio {
 
   constructor() {
     this.#load();
+    window.addEventListener('pagehide', () => this.save());
+    window.addEventListener('storage', (event) => {
+      if (event.key === CHATS) this.#adopt(event.newValue);
+    });
   }
 
   get info(): api.ModelInfo | undefined {
@@ -139,10 +143,7 @@ class Studio {
       this.save();
       return;
     }
-    await this.#answer(this.current, turn.parent, sent, kept, (made) => {
-      this.tokenViews.add(made.id);
-      this.branched = made;
-    });
+    await this.#answer(this.current, turn.parent, sent, kept, true);
   }
 
   /** Tokens that end an answer of that model. Asked once. */
@@ -198,13 +199,16 @@ class Studio {
     if (this.persona === id) this.persona = null;
   }
 
-  async #answer(conversation: Conversation, parent: string | null, sent: Sent, begins: api.Token[], onmade?: (turn: Turn) => void): Promise<void> {
+  async #answer(conversation: Conversation, parent: string | null, sent: Sent, begins: api.Token[], branches = false): Promise<void> {
     const whole = conversation.find(parent)?.content ?? '';
     const turn = conversation.add({
-      parent, role: 'assistant', sent, tokens: begins, given: begins.length,
+      parent, role: 'assistant', sent, tokens: begins, given: begins.length, branches,
       content: beginningOf(begins, whole),
     });
-    onmade?.(turn);
+    if (branches) {
+      this.tokenViews.add(turn.id);
+      this.branched = turn;
+    }
     const body = requestBody(conversation.messages(parent, sent.system), sent, begins);
     const controller = new AbortController();
     this.#running = new Map(this.#running).set(turn.id, controller);
@@ -235,6 +239,8 @@ class Studio {
     conversation.changed = Date.now();
     this.notice = turn.problem ? `The answer failed. ${turn.problem.message}` : turn.finish === 'stopped' ? 'Stopped.' : 'The answer is complete.';
     this.save();
+    // A model that was not loaded is now, and more is known of it.
+    if (this.info?.canTalk === null && !turn.problem) void this.loadModels();
   }
 
   #problem(error: unknown): api.StudioError {
@@ -262,6 +268,24 @@ class Studio {
       // Written by another version, or by hand.
       this.storageProblem = 'What was kept in this browser could not be read, so the studio begins anew.';
     }
+  }
+
+  /** Takes over what another tab kept, but for what is being made here. */
+  #adopt(text: string | null): void {
+    let kept: SavedConversation[];
+    try {
+      kept = JSON.parse(text ?? '[]') as SavedConversation[];
+    } catch {
+      return;
+    }
+    const isBusy = (conversation: Conversation) => conversation.turns.some((turn) => this.#running.has(turn.id));
+    const adopted = kept.map((saved) => {
+      const own = this.conversations.find(({ id }) => id === saved.id);
+      return own && (isBusy(own) || own.changed >= saved.changed) ? own : new Conversation(saved);
+    });
+    const unknown = this.conversations.filter((own) => isBusy(own) && !adopted.some(({ id }) => id === own.id));
+    this.conversations = [...unknown, ...adopted];
+    this.current = this.conversations.find(({ id }) => id === this.current.id) ?? (this.current.turns.length ? Conversation.empty() : this.current);
   }
 
   saveSettings(): void {

@@ -34,6 +34,8 @@ export interface SavedTurn {
   tokens?: Token[];
   /** Of an answer: its first tokens that were given, not generated. */
   given?: number;
+  /** Whether the last of those was chosen by the person. */
+  branches?: boolean;
   /** `stop`, `length`, …; `stopped`: by the person; `null`: it is being made. */
   finish?: string | null;
   problem?: Problem | null;
@@ -58,6 +60,7 @@ export class Turn {
   readonly role: 'user' | 'assistant';
   readonly sent: Sent | undefined;
   readonly given: number;
+  readonly branches: boolean;
   content = $state('');
   reasoning = $state('');
   tokens = $state.raw<Token[]>([]);
@@ -72,6 +75,7 @@ export class Turn {
     this.role = saved.role;
     this.sent = saved.sent;
     this.given = saved.given ?? 0;
+    this.branches = saved.branches ?? false;
     this.content = saved.content;
     this.reasoning = saved.reasoning ?? '';
     this.tokens = saved.tokens ?? [];
@@ -82,10 +86,10 @@ export class Turn {
   }
 
   save(): SavedTurn {
-    const { id, parent, role, content, reasoning, tokens, given, finish, problem, sent, usage, timing } = this;
+    const { id, parent, role, content, reasoning, tokens, given, branches, finish, problem, sent, usage, timing } = this;
     // A page that is left while an answer comes finds it stopped.
     const ended = role === 'assistant' && finish === null && !problem ? 'stopped' : finish;
-    return { id, parent, role, content, reasoning, tokens, given, finish: ended, problem, sent, usage, timing };
+    return { id, parent, role, content, reasoning, tokens, given, branches, finish: ended, problem, sent, usage, timing };
   }
 }
 

@@ -8,6 +8,7 @@ export function count(n: number): string {
 /** `97.9 %`, `0.34 %`, `< 0.01 %` */
 export function percent(p: number): string {
   const value = p * 100;
+  if (value === 0) return '0 %';
   if (value > 0 && value < 0.01) return '< 0.01 %';
   return `${value >= 99.95 ? '100' : value >= 1 ? value.toFixed(1) : value.toFixed(2)} %`;
 }
