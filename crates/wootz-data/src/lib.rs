@@ -1,14 +1,24 @@
-//! Corpora: files as texts, and tokenizers learned from them.
+//! Corpora: files as rows, rows as examples, examples as tokens; and tokenizers learned from texts.
 //!
 //! Where:  words; used by training and the command line. Knows no numbers of models.
-//! Idea:   a corpus is an iterator of texts that never lies in memory whole. What is counted is bounded.
-//! Elsewhere: using a tokenizer (`wootz-text`), the training of models (`wootz-train`).
+//! Idea:   a corpus is an iterator that never lies in memory whole. A row that would teach nothing, or something wrong, is an
+//!         error that shows the row.
+//! Elsewhere: using a tokenizer and templates (`wootz-text`), the training of models (`wootz-train`).
 #![forbid(unsafe_code)]
 
+mod rows;
+
 mod documents;
+mod encode;
 mod error;
+mod example;
 mod vocabulary;
 
 pub use documents::{Documents, Field};
+pub use encode::{
+    Encoded, Supervise, Unlearnable, encode_answer, encode_chat, encode_completion, encode_text,
+};
 pub use error::Error;
+pub use example::{Conversation, Example, Examples, Said, Shape, Turn};
+pub use rows::{Place, Row, Rows};
 pub use vocabulary::{Algorithm, Cut, Learned, LearnedStats, Stage, VocabularySettings, learn_tokenizer};

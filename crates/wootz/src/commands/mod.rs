@@ -5,6 +5,7 @@
 mod bench;
 mod chat;
 mod convert;
+mod data;
 mod doctor;
 mod embed;
 mod hidden;
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Show(show::ShowArgs),
     Tokenize(tokenize::TokenizeArgs),
     Tokenizer(tokenizer::TokenizerArgs),
+    Data(data::DataArgs),
     Logits(logits::LogitsArgs),
     Hidden(hidden::HiddenArgs),
     Embed(embed::EmbedArgs),
@@ -52,6 +54,7 @@ impl Command {
             Command::Show(args) => args.run(),
             Command::Tokenize(args) => args.run(),
             Command::Tokenizer(args) => args.run(),
+            Command::Data(args) => args.run(),
             Command::Logits(args) => args.run(),
             Command::Hidden(args) => args.run(),
             Command::Embed(args) => args.run(),
