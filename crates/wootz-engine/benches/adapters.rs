@@ -42,7 +42,9 @@ fn main() {
         ("one and none by turns", vec![Some(adapters[0]), None]),
         ("four, two streams each", adapters.iter().map(|id| Some(*id)).collect()),
     ];
-    println!("rank {rank}, {N_STREAMS} streams of {n_tokens} tokens, {n_threads} threads; best of 3 by turns");
+    println!(
+        "rank {rank}, {N_STREAMS} streams of {n_tokens} tokens, {n_threads} threads; best of 3 by turns"
+    );
     let mut best = [[f64::INFINITY; 2]; 4];
     for _ in 0..3 {
         for (best, (_, whose)) in best.iter_mut().zip(&cases) {
@@ -75,9 +77,10 @@ fn adapter(network: &Network, rank: usize, seed: u64) -> Vec<Addition> {
         }
         HostTensor { ty: TensorType::BF16, bytes: bytes.into() }
     };
-    let layers = network.params.iter().filter(|(_, spec)| {
-        spec.kind == ParamKind::Matrix && spec.name.starts_with("layers.")
-    });
+    let layers = network
+        .params
+        .iter()
+        .filter(|(_, spec)| spec.kind == ParamKind::Matrix && spec.name.starts_with("layers."));
     layers
         .map(|(param, spec)| {
             let [n, k] = [spec.shape[0], spec.shape[1]];
@@ -97,8 +100,7 @@ fn run(engine: &mut Engine, whose: &[Option<AdapterId>], n_tokens: usize) -> [f6
         let sink = Box::new(move |event| {
             *n_events.lock().expect("one thread") += usize::from(matches!(event, GenerateEvent::Token(_)));
         });
-        let sampling =
-            Sampling { max_tokens: Some(n_tokens), ignore_eos: true, ..Sampling::greedy() };
+        let sampling = Sampling { max_tokens: Some(n_tokens), ignore_eos: true, ..Sampling::greedy() };
         let adapter = whose[stream % whose.len()];
         let request = Request { token_ids, sampling, sink, schedule: Schedule::default(), adapter };
         engine.submit(request).expect("the request is valid");

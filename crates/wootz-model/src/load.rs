@@ -10,10 +10,11 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use wootz_graph::{Device, HostTensor, ParamSpec, RopeStyle, Weights as DeviceWeights};
+use wootz_graph::{Addition, Device, HostTensor, ParamSpec, RopeStyle, Weights as DeviceWeights};
 use wootz_kernels::{TensorType, cast};
 use wootz_weights::{TensorInfo, TensorView, Weights};
 
+use crate::adapter::Merged;
 use crate::config::{Config, Head};
 use crate::convert::{place_in_halves, place_in_pairs, reordered};
 use crate::gguf::{GgufFamily, Keys, rotation};
@@ -31,6 +32,7 @@ pub struct Model {
     names: Names,
     rename: (&'static str, &'static str),
     hf: Option<Hf>,
+    merged: Merged,
 }
 
 impl Model {
@@ -114,11 +116,20 @@ impl Model {
             embed.iter().any(|place| weights.info(&renamed(&place.file_name, **rename)).is_some())
         };
         let rename = names.renames.iter().find(fits).copied().unwrap_or_default();
-        let model = Self { network, weights, names, rename, hf };
+        let model = Self { network, weights, names, rename, hf, merged: Merged::default() };
         for spec in model.network.params.specs() {
             model.check(spec)?;
         }
         Ok(model)
+    }
+
+    /// The same model with what an adapter adds made part of its weights, from now on in f32 where it is.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for what no weight can hold.
+    pub fn merged(self, additions: Vec<Addition>) -> Result<Self> {
+        let merged = Merged::of(&self, additions)?;
+        Ok(Self { merged, ..self })
     }
 
     /// Loads all weights onto a device. Pages of the file leave memory as soon as the device has made its own of them.
@@ -275,7 +286,17 @@ impl Model {
         })
     }
 
+    /// A weight as the device or another file wants it.
     pub(crate) fn read(&self, spec: &ParamSpec) -> Result<HostTensor<'_>> {
+        let stored = self.stored(spec)?;
+        match self.network.params.find(&spec.name) {
+            Some(param) if !self.merged.is_empty() => Ok(self.merged.apply(param, spec, stored)),
+            _ => Ok(stored),
+        }
+    }
+
+    /// The same before anything was merged into it.
+    pub(crate) fn stored(&self, spec: &ParamSpec) -> Result<HostTensor<'_>> {
         let place = self.place(spec)?;
         if let Part::Ternary(scaled) = place.part {
             let scale = self.find(&format!("{}_scale", place.file_name))?;

@@ -135,7 +135,7 @@ impl<'a> Source<'a> {
     /// The type of a GGUF's matrices, if no tensor of the folder had it.
     pub(crate) fn changed_dtype(&self) -> Option<TensorType> {
         let specs = self.model.network.params.specs();
-        let now = self.model.read(specs.iter().find(|spec| spec.kind == ParamKind::Matrix)?).ok()?.ty;
+        let now = self.model.stored(specs.iter().find(|spec| spec.kind == ParamKind::Matrix)?).ok()?.ty;
         let is_source = self.tensors.values().any(|tensor| tensor["dtype"] == now.to_string());
         (now.is_plain() && !self.tensors.is_empty() && !is_source).then_some(now)
     }

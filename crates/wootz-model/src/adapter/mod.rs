@@ -7,6 +7,7 @@
 //! Elsewhere: what an addition computes (`wootz_graph::Addition`), who may use which adapter (`wootz-engine`).
 
 mod gguf;
+mod merge;
 mod peft;
 mod resolve;
 mod settings;
@@ -17,6 +18,7 @@ use wootz_graph::Addition;
 use wootz_weights::Weights;
 
 use crate::{Error, Model, Result};
+pub(crate) use merge::Merged;
 pub use settings::LoraSettings;
 
 /// An adapter's file, read and not yet laid over a model.

@@ -269,25 +269,29 @@ impl One<'_> {
 
     /// The bias that the model itself has there.
     fn own_bias(&self) -> Result<Option<Vec<f32>>> {
-        let (prefix, last) =
-            self.spec.name.rsplit_once('.').map_or(("", &self.spec.name[..]), |(p, l)| (p, l));
-        let last = match last.strip_prefix('w') {
-            Some(rest) => format!("b{rest}"),
-            None if last == "head" => "head_b".to_owned(),
-            None => return Ok(None),
-        };
-        let name = if prefix.is_empty() { last } else { format!("{prefix}.{last}") };
+        let Some(name) = bias_of(&self.spec.name) else { return Ok(None) };
         let params = &self.model.network.params;
         let spec = params.find(&name).map(|param| params.spec(param));
         spec.map(|spec| Ok(to_f32(&self.model.read(spec)?))).transpose()
     }
 }
 
+/// What the bias beside a matrix is called: `layers.7.bq` for `layers.7.wq`.
+pub(super) fn bias_of(name: &str) -> Option<String> {
+    let (prefix, last) = name.rsplit_once('.').map_or(("", name), |(prefix, last)| (prefix, last));
+    let last = match last.strip_prefix('w') {
+        Some(rest) => format!("b{rest}"),
+        None if last == "head" => "head_b".to_owned(),
+        None => return None,
+    };
+    Some(if prefix.is_empty() { last } else { format!("{prefix}.{last}") })
+}
+
 fn own(tensor: HostTensor<'_>) -> HostTensor<'static> {
     HostTensor { ty: tensor.ty, bytes: tensor.bytes.into_owned().into() }
 }
 
-fn to_f32(tensor: &HostTensor) -> Vec<f32> {
+pub(super) fn to_f32(tensor: &HostTensor) -> Vec<f32> {
     let n_blocks = tensor.bytes.len() / tensor.ty.block_bytes();
     let mut numbers = vec![0.0; n_blocks * tensor.ty.block_len()];
     wootz_kernels::dequantize(tensor.ty, &tensor.bytes, &mut numbers);

@@ -146,6 +146,35 @@ fn adapters_of_either_format_fit_models_of_either_format() {
 }
 
 #[test]
+fn a_merged_model_computes_what_the_adapter_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut refused = Vec::new();
+    for case in cases() {
+        let golden_row = Golden::of(&case);
+        let model = Model::open(&golden_row.model).unwrap();
+        let file = AdapterFile::open(&golden().join("adapters").join(&case)).unwrap();
+        let additions = file.over(&model, 1.0).unwrap();
+        let merged = match model.merged(additions) {
+            Ok(merged) => merged,
+            Err(error) => {
+                refused.push(format!("{case}: {error}"));
+                continue;
+            }
+        };
+        for target in [folder.path().join(&case), folder.path().join(format!("{case}.gguf"))] {
+            convert(&merged, &target, &ConvertOptions { dtype: None, force: false }, &mut |_| {}).unwrap();
+            let rows: Vec<(&[u32], Option<usize>)> =
+                golden_row.rows.iter().map(|row| (&row.token_ids[..], None)).collect();
+            let got = logits(&Model::open(&target).unwrap(), &[], &rows);
+            for (row, got) in golden_row.rows.iter().zip(&got) {
+                assert_close(got, &row.logits, &format!("{case} merged"));
+            }
+        }
+    }
+    assert_eq!(refused, ["llama_lora_bias: `layers.0.w_up` has no bias to hold the adapter's"]);
+}
+
+#[test]
 fn strength_scales_and_a_row_does_not_depend_on_others() {
     let golden_row = Golden::of("llama");
     let model = Model::open(&golden_row.model).unwrap();

@@ -66,7 +66,7 @@ impl ConvertArgs {
 }
 
 /// Share, rate and time left, on one line.
-fn show_progress(progress: &Progress, start: Instant) {
+pub(super) fn show_progress(progress: &Progress, start: Instant) {
     let Progress { bytes_done, bytes_total } = *progress;
     let seconds = start.elapsed().as_secs_f64().max(1e-3);
     let rate = bytes_done as f64 / seconds;

@@ -2,6 +2,7 @@
 //!
 //! Where:  chosen by `main`; what a verb needs from below it gets as values, never from the environment.
 
+mod adapter;
 mod bench;
 mod chat;
 mod convert;
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Chat(Box<chat::ChatArgs>),
     Serve(Box<serve::ServeArgs>),
     Convert(convert::ConvertArgs),
+    Adapter(adapter::AdapterCommand),
     Show(show::ShowArgs),
     Tokenize(tokenize::TokenizeArgs),
     Tokenizer(tokenizer::TokenizerArgs),
@@ -51,6 +53,7 @@ impl Command {
             Command::Chat(args) => args.run(),
             Command::Serve(args) => args.run(&Settings::from_environment(offline)?),
             Command::Convert(args) => args.run(),
+            Command::Adapter(args) => args.run(),
             Command::Show(args) => args.run(),
             Command::Tokenize(args) => args.run(),
             Command::Tokenizer(args) => args.run(),
