@@ -52,7 +52,7 @@ pub struct StateCapacity {
     pub block_len: usize,
     /// Slots for recurrences.
     pub n_slots: usize,
-    /// What keys and values are stored as: F32, F16 or BF16.
+    /// What keys and values are stored as: F32, F16, BF16 or Q8_0.
     pub kv_type: TensorType,
 }
 
@@ -63,8 +63,14 @@ impl StateCapacity {
             |factors: &[usize]| factors.iter().fold(1, |n: usize, &factor| n.saturating_mul(factor));
         let of = |spec: &StateSpec| match spec.kind {
             StateKind::Kv { n_kv_heads, d_k, d_v, v_in_k, .. } => {
-                let width = if v_in_k { d_k } else { d_k.saturating_add(d_v) };
-                product(&[self.n_blocks, self.block_len, n_kv_heads, width, self.kv_type.block_bytes()])
+                let head = match self.kv_type {
+                    // A scale for each 32 numbers of a head.
+                    TensorType::Q8_0 => |d: usize| d.saturating_add(2 * d.div_ceil(32)),
+                    TensorType::F32 => |d: usize| d.saturating_mul(4),
+                    _ => |d: usize| d.saturating_mul(2),
+                };
+                let bytes = if v_in_k { head(d_k) } else { head(d_k).saturating_add(head(d_v)) };
+                product(&[self.n_blocks, self.block_len, n_kv_heads, bytes])
             }
             StateKind::Recurrent { len } => product(&[self.n_slots, len, 4]),
         };

@@ -30,9 +30,9 @@ fn main() {
         alibi_slopes: None,
         sinks: None,
     };
-    for dtype in [TensorType::F16, TensorType::BF16, TensorType::F32] {
+    for dtype in [TensorType::F16, TensorType::Q8_0, TensorType::BF16, TensorType::F32] {
         for kv_len in [128, 512, 4096, 16_384] {
-            let store = filled(dtype, kv_len);
+            let store = filled(isa, &pool, dtype, kv_len);
             let block_table: Vec<u32> = (0..store.n_blocks() as u32).collect();
             for tokens in [1, 8, 512] {
                 if tokens > kv_len {
@@ -50,7 +50,7 @@ fn main() {
                     "{:5} {kv_len:>9} {tokens:>7} {:9.3} {:8.1} {:8.1}",
                     dtype.name(),
                     seconds * 1e3,
-                    (kv_len * 8 * 128 * dtype.block_bytes()) as f64 / seconds / 1e9,
+                    (kv_len * 8) as f64 * dtype.row_bytes(128).expect("whole blocks") as f64 / seconds / 1e9,
                     (pairs * 32 * 64 * 4) as f64 / seconds / 1e9
                 );
             }
@@ -58,11 +58,11 @@ fn main() {
     }
 }
 
-fn filled(dtype: TensorType, kv_len: usize) -> KvStore {
+fn filled(isa: Isa, pool: &Pool, dtype: TensorType, kv_len: usize) -> KvStore {
     let mut store = KvStore::new(dtype, kv_len.div_ceil(BLOCK_LEN), BLOCK_LEN, 8, (64, 64), Values::Stored);
     let rows: Vec<f32> = (0..kv_len * 512).map(|i| (i % 97) as f32 / 97.0 - 0.5).collect();
     let slot = |j: usize| Slot { block: (j / BLOCK_LEN) as u32, offset: (j % BLOCK_LEN) as u32 };
-    store.append(&rows, &rows, &(0..kv_len).map(slot).collect::<Vec<_>>());
+    store.append(isa, pool, &rows, &rows, &(0..kv_len).map(slot).collect::<Vec<_>>());
     store
 }
 

@@ -29,8 +29,8 @@ pub(crate) struct RunningArgs {
     /// New tokens a step; longer prompts are taken in pieces
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
     chunk: u32,
-    /// What keys and values are stored as; f32 for f32 models, else f16
-    #[arg(long, value_name = "TYPE", value_parser = ["f32", "f16", "bf16"])]
+    /// What keys and values are stored as; f32 for f32 models, else f16. q8_0 takes half of f16's memory
+    #[arg(long, value_name = "TYPE", value_parser = ["f32", "f16", "bf16", "q8_0"])]
     kv: Option<String>,
     /// Keep activations in f32 in products with quantized and bf16 weights, which is slower
     #[arg(long)]

@@ -32,8 +32,10 @@ impl Door {
     /// [`Error::Mismatch`] if no device can keep such states.
     pub(crate) fn new(weights: &[ParamSpec], states: &[StateSpec], capacity: StateCapacity) -> Result<Self> {
         let StateCapacity { block_len, kv_type, .. } = capacity;
-        if !matches!(kv_type, TensorType::F32 | TensorType::F16 | TensorType::BF16) {
-            return Err(Error::Mismatch(format!("states are kept in f32, f16 or bf16, not in {kv_type}")));
+        if !matches!(kv_type, TensorType::F32 | TensorType::F16 | TensorType::BF16 | TensorType::Q8_0) {
+            return Err(Error::Mismatch(format!(
+                "states are kept in f32, f16, bf16 or q8_0, not in {kv_type}"
+            )));
         }
         if !matches!(block_len, 16 | 32 | 64 | 128) {
             return Err(Error::Mismatch(format!("a block has 16, 32, 64 or 128 positions, not {block_len}")));

@@ -120,7 +120,7 @@ impl Operator for Append {
 
     fn cpu(&self, run: &mut CpuRun) {
         let (k, v) = (run.f32(0), if self.v_width.is_some() { run.f32(1) } else { &[] });
-        let batch = run.batch;
+        let (isa, pool, batch) = (run.isa, run.pool, run.batch);
         let store = run.kv_state(self.state);
         let block_len = store.block_len();
         let slot = |seq: &Sequence, p: usize| Slot {
@@ -132,7 +132,7 @@ impl Operator for Append {
             .iter()
             .flat_map(|seq| (0..seq.rows.len()).map(move |i| slot(seq, seq.first_position + i)))
             .collect();
-        store.append(k, v, &slots);
+        store.append(isa, pool, k, v, &slots);
     }
 }
 

@@ -238,8 +238,8 @@ fn states_that_no_device_can_keep_are_errors() {
     };
     check(StateCapacity { block_len: 24, ..CAPACITY }, "a block has 16, 32, 64 or 128 positions, not 24");
     check(
-        StateCapacity { kv_type: TensorType::Q8_0, ..CAPACITY },
-        "states are kept in f32, f16 or bf16, not in q8_0",
+        StateCapacity { kv_type: TensorType::Q4_0, ..CAPACITY },
+        "states are kept in f32, f16, bf16 or q8_0, not in q4_0",
     );
     check(StateCapacity { n_blocks: usize::MAX / 8, ..CAPACITY }, "states for");
     check(StateCapacity { n_slots: usize::MAX / 8, ..CAPACITY }, "states for");

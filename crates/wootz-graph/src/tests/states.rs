@@ -265,7 +265,13 @@ fn chunks_of_sequences_give_what_whole_sequences_give() {
             let mut devices: Vec<&dyn Device> = vec![&Reference];
             devices.extend(cpus.iter().map(|cpu| cpu as &dyn Device));
             for device in devices {
-                for kv_type in [TensorType::F32, TensorType::F16, TensorType::BF16] {
+                for (kv_type, tolerance) in [
+                    (TensorType::F32, 1e-5),
+                    (TensorType::F16, 1e-5),
+                    (TensorType::BF16, 1e-5),
+                    // Half a step of 127 of the largest of 32 numbers, in keys and in values.
+                    (TensorType::Q8_0, 5e-2),
+                ] {
                     let mut executor = world.executor(device, kv_type);
                     let got = world.in_chunks(&mut *executor, longest, seed as u64);
                     for (seq, (got, want)) in got.iter().zip(&whole).enumerate() {
@@ -276,7 +282,7 @@ fn chunks_of_sequences_give_what_whole_sequences_give() {
                                 device.name()
                             )
                         };
-                        assert_close(got, want, 1e-5, &what);
+                        assert_close(got, want, tolerance, &what);
                     }
                 }
             }
@@ -289,14 +295,17 @@ fn on_one_instruction_set_chunks_neighbours_and_threads_change_no_bit() {
     for (seed, layer) in layers().iter().enumerate() {
         let world = World::draw(layer, seed as u64);
         for isa in Isa::all_here() {
-            let run = |threads: usize, longest: usize, seed: u64| {
-                let cpu = Cpu::with(isa, threads, Precision::Exact);
-                let mut executor = world.executor(&cpu, TensorType::F16);
-                world.in_chunks(&mut *executor, longest, seed)
-            };
-            let first = run(1, 200, 1);
-            for (threads, longest, seed) in [(2, 200, 2), (1, 1, 3), (2, 9, 4)] {
-                assert!(run(threads, longest, seed) == first, "{} on {isa:?}, ≤ {longest}", layer.name);
+            for kv_type in [TensorType::F16, TensorType::Q8_0] {
+                let run = |threads: usize, longest: usize, seed: u64| {
+                    let cpu = Cpu::with(isa, threads, Precision::Exact);
+                    let mut executor = world.executor(&cpu, kv_type);
+                    world.in_chunks(&mut *executor, longest, seed)
+                };
+                let first = run(1, 200, 1);
+                for (threads, longest, seed) in [(2, 200, 2), (1, 1, 3), (2, 9, 4)] {
+                    let same = run(threads, longest, seed) == first;
+                    assert!(same, "{} {kv_type} on {isa:?}, ≤ {longest}", layer.name);
+                }
             }
         }
     }

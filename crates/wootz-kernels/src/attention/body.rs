@@ -3,14 +3,16 @@
 //! Where:  tasks of [`attend`](super::attend).
 //! Idea:   a row is a (token, query head) pair; rows go in tiles as in the linear product. For each block and tile: scores (lanes
 //!         are positions), their soft-max, values weighed (lanes are the head's numbers).
+//!         A long past of few rows is cut into spans, whose sums are merged in the order in which one task would have.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::{AttendSeq, AttendSpec};
+use crate::TensorType;
 use crate::cast::{Plain, cast};
 use crate::isa::Kernel;
-use crate::kv_store::{KvStore, Values};
+use crate::kv_store::{KvStore, Values, q8};
 use crate::packed::{Chunk, F32Pairs, Stored};
 use crate::pool::SharedSlice;
 use crate::simd::{LANES, Simd, math, max_tile_width, tile_width};
@@ -30,6 +32,16 @@ pub(super) struct Task<'a> {
     pub kv_head: usize,
     /// Of `token·group + head`, counted inside the sequence.
     pub rows: Range<usize>,
+    pub goal: Goal<'a>,
+}
+
+/// What a task leaves behind.
+#[derive(Clone, Copy)]
+pub(super) enum Goal<'a> {
+    /// Its rows of the output.
+    Rows,
+    /// The sums of one span of positions, for [`Gather`]: greatest score, sum and weighed values of each row.
+    Sums { span: usize, out: SharedSlice<'a, f32> },
 }
 
 pub(super) struct Body<'a, W>(Task<'a>, PhantomData<W>);
@@ -81,50 +93,146 @@ impl<W: Stored> Kernel for Body<'_, W> {
         let task = self.0;
         let mut tiles = task.tiles(S::WIDE);
         let block_len = task.store.block_len();
-        let seen = |tile: &Tile| {
-            let rows = &tile.visible[..tile.rows.len()];
-            let start = rows.iter().map(|r| r.start).min().unwrap_or(0);
-            start..rows.iter().map(|r| r.end).max().unwrap_or(0)
-        };
-        let start = tiles.iter().map(|tile| seen(tile).start).min().unwrap_or(0);
-        let end = tiles.iter().map(|tile| seen(tile).end).max().unwrap_or(0);
-        let mut transposed = Vec::new();
-        for index in start / block_len..end.div_ceil(block_len) {
+        let mut positions = task.seen(task.rows.clone());
+        if let Goal::Sums { span, .. } = task.goal {
+            positions = positions.start.max(span * SPAN)..positions.end.min((span + 1) * SPAN);
+        }
+        let blocks = positions.start / block_len..positions.end.div_ceil(block_len);
+        let mut expanded = [Vec::new(), Vec::new()];
+        for index in blocks.clone() {
             let first = index * block_len;
-            let block = task.seq.block_table[index] as usize;
-            let keys = chunks::<W::Number>(task.store.keys(block, task.kv_head));
-            let block_values = task.store.stored_values(block, task.kv_head);
-            if task.store.values() == Values::FirstOfKeys {
-                transpose::<S, W>(s, keys, block_len, task.spec.d_v, &mut transposed);
+            let (keys, values) = task.block(index);
+            let soon = task.block((index + 1).min(blocks.end - 1));
+            if task.store.dtype() == TensorType::Q8_0 {
+                for bytes in [soon.0, soon.1] {
+                    bytes.as_chunks::<64>().0.iter().for_each(|line| s.prefetch(line));
+                }
+                task.expand(s, keys, values, &mut expanded);
+            } else if task.store.values() == Values::FirstOfKeys {
+                transpose::<S, W>(s, chunks(keys), block_len, task.spec.d_v, &mut expanded[1]);
             }
             for tile in &mut tiles {
-                let seen = seen(tile);
+                let seen = task.seen(tile.rows.clone());
                 if first.is_multiple_of(SPAN) {
                     s.call(Merge(tile));
                 }
                 if seen.end <= first || seen.start >= first + block_len {
                     continue;
                 }
-                let block = Block { first, n: (task.seq.kv_len - first).min(block_len), len: block_len };
-                match task.store.values() {
-                    Values::Stored => {
-                        let values = chunks::<W::Number>(block_values);
-                        by_width::<S, W, W>(s, task.spec, tile, block, keys, values);
+                // What no row of a tile sees would weigh nothing.
+                let block = Block { first, n: (seen.end - first).min(block_len), len: block_len };
+                let [of_keys, of_values] = [&expanded[0][..], &expanded[1][..]];
+                match (task.store.dtype(), task.store.values()) {
+                    (TensorType::Q8_0, _) => {
+                        let now = Read { keys: of_keys, values: of_values };
+                        by_width::<S, F32Pairs, F32Pairs>(s, task.spec, tile, block, now, now);
                     }
-                    Values::FirstOfKeys => {
-                        by_width::<S, W, F32Pairs>(s, task.spec, tile, block, keys, &transposed)
+                    (_, Values::Stored) => {
+                        let now = Read { keys: chunks(keys), values: chunks(values) };
+                        let soon = Read { keys: chunks(soon.0), values: chunks(soon.1) };
+                        by_width::<S, W, W>(s, task.spec, tile, block, now, soon);
+                    }
+                    (_, Values::FirstOfKeys) => {
+                        let now = Read { keys: chunks(keys), values: of_values };
+                        let soon = Read { keys: chunks(soon.0), values: of_values };
+                        by_width::<S, W, F32Pairs>(s, task.spec, tile, block, now, soon);
                     }
                 }
             }
         }
         for tile in &mut tiles {
-            s.call(Merge(tile));
+            match task.goal {
+                Goal::Rows => {
+                    s.call(Merge(tile));
+                    task.finish(tile);
+                }
+                Goal::Sums { out, .. } => task.keep(tile, out),
+            }
+        }
+    }
+}
+
+/// Merges the sums of all spans of a task's rows, in their order, and finishes the rows.
+pub(super) struct Gather<'a> {
+    pub task: Task<'a>,
+    /// Of each span: `[row][2 + d_v]`.
+    pub spans: &'a [f32],
+}
+
+impl Kernel for Gather<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Gather { task, spans } = self;
+        let len = task.sums_len();
+        for tile in &mut task.tiles(S::WIDE) {
+            let first = tile.rows.start - task.rows.start;
+            let padded = tile.span.acc.len() / tile.width;
+            for rows in spans.chunks_exact(task.rows.len() * len) {
+                for (t, sums) in rows.chunks_exact(len).skip(first).take(tile.rows.len()).enumerate() {
+                    (tile.span.max[t], tile.span.sum[t]) = (sums[0], sums[1]);
+                    tile.span.acc[t * padded..(t + 1) * padded].copy_from_slice(&sums[2..]);
+                }
+                s.call(Merge(tile));
+            }
             task.finish(tile);
         }
     }
 }
 
 impl Task<'_> {
+    /// Positions that any of the rows sees: later rows see later ones.
+    pub fn seen(&self, rows: Range<usize>) -> Range<usize> {
+        let group = self.spec.group();
+        let of = |row: usize| {
+            let position = self.seq.first_position + row / group;
+            self.spec.visible.range(position, self.seq.kv_len)
+        };
+        of(rows.start).start..of(rows.end - 1).end
+    }
+
+    /// Spans in which they lie.
+    pub fn spans(&self) -> Range<usize> {
+        let seen = self.seen(self.rows.clone());
+        seen.start / SPAN..seen.end.div_ceil(SPAN)
+    }
+
+    /// Numbers that a span leaves of a row.
+    pub fn sums_len(&self) -> usize {
+        2 + self.spec.d_v.next_multiple_of(LANES)
+    }
+
+    /// Keys and values of block `index` of the sequence.
+    fn block(&self, index: usize) -> (&[u8], &[u8]) {
+        let block = self.seq.block_table[index] as usize;
+        (self.store.keys(block, self.kv_head), self.store.stored_values(block, self.kv_head))
+    }
+
+    /// A block of 8 bits as f32.
+    #[inline(always)]
+    fn expand<S: Simd>(&self, s: S, keys: &[u8], values: &[u8], out: &mut [Vec<Chunk<f32>>; 2]) {
+        let (AttendSpec { d_k, d_v, .. }, block_len) = (*self.spec, self.store.block_len());
+        let [of_keys, of_values] = out;
+        q8::expand_keys(s, keys, block_len, d_k, of_keys);
+        match self.store.values() {
+            Values::Stored => q8::expand_values(s, values, block_len, d_v, of_values),
+            Values::FirstOfKeys => transpose::<S, F32Pairs>(s, of_keys, block_len, d_v, of_values),
+        }
+    }
+
+    /// Writes a tile's sums where [`Gather`] finds them.
+    fn keep(&self, tile: &Tile, out: SharedSlice<'_, f32>) {
+        let (len, padded) = (self.sums_len(), tile.span.acc.len() / tile.width);
+        for (t, row) in tile.rows.clone().enumerate() {
+            let start = (row - self.rows.start) * len;
+            // SAFETY: `out` belongs to this task, and rows do not overlap.
+            let sums = unsafe { out.slice(start..start + len) };
+            (sums[0], sums[1]) = (tile.span.max[t], tile.span.sum[t]);
+            sums[2..].copy_from_slice(&tile.span.acc[t * padded..(t + 1) * padded]);
+        }
+    }
+
     fn tiles(&self, wide: bool) -> Vec<Tile> {
         let mut tiles = Vec::new();
         let mut first = self.rows.start;
@@ -157,8 +265,9 @@ impl Task<'_> {
         };
         for (t, row) in tile.rows.clone().enumerate() {
             let (token, head) = self.place(row);
-            for (i, x) in self.q[(token * n_heads + head) * d_k..][..d_k].iter().enumerate() {
-                tile.q[i * width + t] = x * scale;
+            let q = &self.q[(token * n_heads + head) * d_k..][..d_k];
+            for (x, out) in q.iter().zip(tile.q[t..].iter_mut().step_by(width)) {
+                *out = x * scale;
             }
             let position = self.seq.first_position + row / self.spec.group();
             tile.visible[t] = self.spec.visible.range(position, self.seq.kv_len);
@@ -201,42 +310,56 @@ struct Block {
     len: usize,
 }
 
+/// Keys and values of a block.
+struct Read<'a, W: Stored, V: Stored> {
+    keys: &'a [Chunk<W::Number>],
+    values: &'a [Chunk<V::Number>],
+}
+
+impl<W: Stored, V: Stored> Clone for Read<'_, W, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<W: Stored, V: Stored> Copy for Read<'_, W, V> {}
+
 #[inline(always)]
 fn by_width<S: Simd, W: Stored, V: Stored>(
     s: S,
     spec: &AttendSpec<'_>,
     tile: &mut Tile,
     block: Block,
-    keys: &[Chunk<W::Number>],
-    values: &[Chunk<V::Number>],
+    now: Read<'_, W, V>,
+    soon: Read<'_, W, V>,
 ) {
     match tile.width {
-        1 => one_block::<S, W, V, 1>(s, spec, tile, block, keys, values),
-        2 if S::WIDE => one_block::<S, W, V, 2>(s, spec, tile, block, keys, values),
-        8 if S::WIDE => one_block::<S, W, V, 8>(s, spec, tile, block, keys, values),
-        12 if S::WIDE => one_block::<S, W, V, 12>(s, spec, tile, block, keys, values),
-        _ => one_block::<S, W, V, 4>(s, spec, tile, block, keys, values),
+        1 => one_block::<S, W, V, 1>(s, spec, tile, block, now, soon),
+        2 if S::WIDE => one_block::<S, W, V, 2>(s, spec, tile, block, now, soon),
+        8 if S::WIDE => one_block::<S, W, V, 8>(s, spec, tile, block, now, soon),
+        12 if S::WIDE => one_block::<S, W, V, 12>(s, spec, tile, block, now, soon),
+        _ => one_block::<S, W, V, 4>(s, spec, tile, block, now, soon),
     }
 }
 
-/// Scores, soft-max and weighed values of one tile and one block.
+/// Scores, soft-max and weighed values of one tile and one block, while the block that comes next is asked for.
 #[inline(always)]
 fn one_block<S: Simd, W: Stored, V: Stored, const M: usize>(
     s: S,
     spec: &AttendSpec<'_>,
     tile: &mut Tile,
     block: Block,
-    keys: &[Chunk<W::Number>],
-    values: &[Chunk<V::Number>],
+    now: Read<'_, W, V>,
+    soon: Read<'_, W, V>,
 ) {
     assert_eq!(tile.width, M, "tiles are as wide as their kernel");
     let mut p = [[0.0_f32; MAX_BLOCK]; M];
-    s.call(Scores::<W, M> { q: &tile.q, n: block.n, keys, p: &mut p });
+    s.call(Scores::<W, M> { q: &tile.q, n: block.n, keys: now.keys, soon: soon.keys, p: &mut p });
     let mut correction = [0.0; M];
     for t in 0..M {
         correction[t] = s.call(Soften { spec, tile, t, block, p: &mut p[t] });
     }
-    s.call(Weigh::<V, M> { acc: &mut tile.span.acc, block, p: &p, correction, values });
+    let (values, soon) = (now.values, soon.values);
+    s.call(Weigh::<V, M> { acc: &mut tile.span.acc, block, p: &p, correction, values, soon });
 }
 
 /// Scores of a tile's queries with the keys of a block.
@@ -244,6 +367,7 @@ struct Scores<'a, W: Stored, const M: usize> {
     q: &'a [f32],
     n: usize,
     keys: &'a [Chunk<W::Number>],
+    soon: &'a [Chunk<W::Number>],
     p: &'a mut [[f32; MAX_BLOCK]; M],
 }
 
@@ -251,10 +375,13 @@ impl<W: Stored, const M: usize> Kernel for Scores<'_, W, M> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Scores { q, n, keys, p } = self;
+        let Scores { q, n, keys, soon, p } = self;
         let pairs = q.as_chunks::<M>().0.as_chunks::<2>().0;
         let n_panels = n.div_ceil(LANES);
-        let keys = |panel: usize| &keys[panel * pairs.len()..][..pairs.len()];
+        let keys = |panel: usize| Panel {
+            now: &keys[panel * pairs.len()..][..pairs.len()],
+            soon: &soon[panel * pairs.len()..][..pairs.len()],
+        };
         for panel in (0..n_panels).step_by(2) {
             if panel + 2 <= n_panels {
                 let scores = products::<S, W, M, 2>(s, pairs, [keys(panel), keys(panel + 1)]);
@@ -277,18 +404,25 @@ fn place_scores<S: Simd>(s: S, scores: S::F, p: &mut [f32; MAX_BLOCK], panel: us
     s.store(scores, &mut p.as_chunks_mut::<LANES>().0[panel]);
 }
 
+/// Chunks to go through, and those that come next.
+struct Panel<'a, W: Stored> {
+    now: &'a [Chunk<W::Number>],
+    soon: &'a [Chunk<W::Number>],
+}
+
 /// Dot products of `M` queries with `P` times sixteen keys.
 #[inline(always)]
 fn products<S: Simd, W: Stored, const M: usize, const P: usize>(
     s: S,
     x: &[[[f32; M]; 2]],
-    w: [&[Chunk<W::Number>]; P],
+    w: [Panel<'_, W>; P],
 ) -> [[S::F; P]; M] {
     let mut acc = [[s.splat(0.0); P]; M];
     for i in 0..x.len() {
         let mut steps = [[s.splat(0.0); 2]; P];
         for p in 0..P {
-            steps[p] = W::load(s, &w[p][i]);
+            s.prefetch(&w[p].soon[i]);
+            steps[p] = W::load(s, &w[p].now[i]);
         }
         for j in 0..2 {
             for t in 0..M {
@@ -385,15 +519,19 @@ struct Weigh<'a, V: Stored, const M: usize> {
     p: &'a [[f32; MAX_BLOCK]; M],
     correction: [f32; M],
     values: &'a [Chunk<V::Number>],
+    soon: &'a [Chunk<V::Number>],
 }
 
 impl<V: Stored, const M: usize> Kernel for Weigh<'_, V, M> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Weigh { acc, block, p, correction, values } = self;
+        let Weigh { acc, block, p, correction, values, soon } = self;
         let n_panels = acc.len() / M / LANES;
-        let values = |panel: usize| &values[panel * block.len / 2..][..block.len / 2];
+        let values = |panel: usize| Panel {
+            now: &values[panel * block.len / 2..][..block.len / 2],
+            soon: &soon[panel * block.len / 2..][..block.len / 2],
+        };
         for panel in (0..n_panels).step_by(2) {
             if panel + 2 <= n_panels {
                 let values = [values(panel), values(panel + 1)];
@@ -413,7 +551,7 @@ fn weigh_panels<S: Simd, V: Stored, const M: usize, const P: usize>(
     n: usize,
     p: &[[f32; MAX_BLOCK]; M],
     correction: [f32; M],
-    values: [&[Chunk<V::Number>]; P],
+    values: [Panel<'_, V>; P],
 ) {
     let padded = acc_rows.len() / M;
     let mut acc = [[s.splat(0.0); P]; M];
@@ -426,7 +564,8 @@ fn weigh_panels<S: Simd, V: Stored, const M: usize, const P: usize>(
     for pair in 0..n / 2 {
         let mut steps = [[s.splat(0.0); 2]; P];
         for i in 0..P {
-            steps[i] = V::load(s, &values[i][pair]);
+            s.prefetch(&values[i].soon[pair]);
+            steps[i] = V::load(s, &values[i].now[pair]);
         }
         for j in 0..2 {
             for t in 0..M {
@@ -440,7 +579,7 @@ fn weigh_panels<S: Simd, V: Stored, const M: usize, const P: usize>(
     if n % 2 == 1 {
         // The second position of the last pair was never written, or belonged to someone else.
         for i in 0..P {
-            let [step, _] = V::load(s, &values[i][n / 2]);
+            let [step, _] = V::load(s, &values[i].now[n / 2]);
             for t in 0..M {
                 acc[t][i] = s.mul_add(step, s.splat(p[t][(n - 1) % MAX_BLOCK]), acc[t][i]);
             }

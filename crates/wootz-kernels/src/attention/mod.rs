@@ -18,8 +18,11 @@ pub use grad::{AttendForward, AttendGrads, attend_dense_backward};
 
 use std::ops::Range;
 
+use body::{Body, Gather, Goal, Task};
+
+use crate::cast::cast_mut;
 use crate::kv_store::{KvStore, Slot, Values};
-use crate::packed::{Bf16Pairs, F16Pairs, F32Pairs, Layout};
+use crate::packed::{Bf16Pairs, F16Pairs, F32Pairs};
 use crate::pool::SharedSlice;
 use crate::simd::max_tile_width;
 use crate::{Isa, Pool, TensorType};
@@ -133,18 +136,68 @@ pub fn attend(
         let exists = |&block: &u32| (block as usize) < store.n_blocks();
         assert!(seq.block_table[..blocks].iter().all(exists), "attend: a block is past the cache");
     }
-    let out = SharedSlice::new(out);
-    let tasks = tasks(isa, spec, seqs);
-    pool.run(tasks.len(), |i| {
-        let (seq, kv_head, rows) = &tasks[i];
-        let task =
-            body::Task { spec, q, out, store, seq: &seqs[*seq], kv_head: *kv_head, rows: rows.clone() };
-        match store.layout() {
-            Layout::F32 => isa.run(body::Body::<F32Pairs>::new(task)),
-            Layout::F16 => isa.run(body::Body::<F16Pairs>::new(task)),
-            _ => isa.run(body::Body::<Bf16Pairs>::new(task)),
+    run_parts(isa, pool, &Call { spec, q, seqs, store, out: SharedSlice::new(out) });
+}
+
+/// The arguments of [`attend`], checked.
+struct Call<'a> {
+    spec: &'a AttendSpec<'a>,
+    q: &'a [f32],
+    seqs: &'a [AttendSeq<'a>],
+    store: &'a KvStore,
+    out: SharedSlice<'a, f32>,
+}
+
+impl Call<'_> {
+    fn task<'t>(&'t self, part: &Part, goal: Goal<'t>) -> Task<'t> {
+        let Call { spec, q, seqs, store, out } = *self;
+        let (kv_head, rows) = (part.kv_head, part.rows.clone());
+        Task { spec, q, out, store, seq: &seqs[part.seq], kv_head, rows, goal }
+    }
+}
+
+fn run_parts(isa: Isa, pool: &Pool, call: &Call<'_>) {
+    let parts = parts(isa, call.spec, call.seqs);
+    // Few parts with a long past are cut again. The sums are the same, so this may depend on the threads.
+    let can_cut = parts.len() < 8 * pool.threads() && pool.threads() > 1;
+    let (mut jobs, mut cuts, mut n_sums) = (Vec::new(), Vec::new(), 0);
+    for part in &parts {
+        let whole = call.task(part, Goal::Rows);
+        let spans = whole.spans();
+        if !can_cut || spans.len() < 2 {
+            jobs.push((part, None));
+            continue;
         }
+        let len = part.rows.len() * whole.sums_len();
+        cuts.push((part, n_sums..n_sums + spans.len() * len));
+        jobs.extend(spans.clone().map(|span| (part, Some((span, n_sums + (span - spans.start) * len, len)))));
+        n_sums += spans.len() * len;
+    }
+    pool.with_scratch(n_sums * 4, |bytes| {
+        let sums = cast_mut::<f32>(bytes).expect("scratch space is aligned");
+        let shared = SharedSlice::new(sums);
+        pool.run(jobs.len(), |i| match jobs[i] {
+            (part, None) => run(isa, call.task(part, Goal::Rows)),
+            (part, Some((span, start, len))) => {
+                // SAFETY: each job has its own part of the sums.
+                let out = SharedSlice::new(unsafe { shared.slice(start..start + len) });
+                run(isa, call.task(part, Goal::Sums { span, out }));
+            }
+        });
+        let sums = &*sums;
+        pool.run(cuts.len(), |i| {
+            let (part, range) = &cuts[i];
+            isa.run(Gather { task: call.task(part, Goal::Rows), spans: &sums[range.clone()] });
+        });
     });
+}
+
+fn run(isa: Isa, task: Task<'_>) {
+    match task.store.dtype() {
+        TensorType::F16 => isa.run(Body::<F16Pairs>::new(task)),
+        TensorType::BF16 => isa.run(Body::<Bf16Pairs>::new(task)),
+        _ => isa.run(Body::<F32Pairs>::new(task)),
+    }
 }
 
 /// Attention of `q` `(T, H·d_k)` over rows of `k` `(S, K·d_k)` and `v` `(S, K·d_v)`, to `out` `(T, H·d_v)`.
@@ -178,7 +231,7 @@ pub fn attend_dense(
             &k[seq.kv_rows.start * k_len..seq.kv_rows.end * k_len],
             &v[seq.kv_rows.start * v_len..seq.kv_rows.end * v_len],
         );
-        store.append(k_rows, v_rows, &slots);
+        store.append(isa, pool, k_rows, v_rows, &slots);
         paged.push(AttendSeq {
             q_rows: seq.q_rows.clone(),
             first_position: seq.first_position,
@@ -220,23 +273,27 @@ fn check_apart<'a>(ranges: impl Iterator<Item = &'a Range<usize>>, n_rows: usize
     assert!(ranges.last().is_none_or(|range| range.end <= n_rows), "attend: rows past the batch");
 }
 
-/// Sequence, key head, and rows of (token, head of the group).
-type TaskOf = (usize, usize, Range<usize>);
+/// Some rows, (token, head of the group) pairs, of one sequence and key head.
+struct Part {
+    seq: usize,
+    kv_head: usize,
+    rows: Range<usize>,
+}
 
-fn tasks(isa: Isa, spec: &AttendSpec<'_>, seqs: &[AttendSeq<'_>]) -> Vec<TaskOf> {
+fn parts(isa: Isa, spec: &AttendSpec<'_>, seqs: &[AttendSeq<'_>]) -> Vec<Part> {
     let step = max_tile_width(isa.is_wide()) * 8;
-    let mut tasks = Vec::new();
-    for (index, seq) in seqs.iter().enumerate() {
-        let n_rows = seq.q_rows.len() * spec.group();
+    let mut parts = Vec::new();
+    for (seq, AttendSeq { q_rows, .. }) in seqs.iter().enumerate() {
+        let n_rows = q_rows.len() * spec.group();
         for first in (0..n_rows).step_by(step) {
             for kv_head in 0..spec.n_kv_heads {
-                tasks.push((index, kv_head, first..(first + step).min(n_rows)));
+                parts.push(Part { seq, kv_head, rows: first..(first + step).min(n_rows) });
             }
         }
     }
-    // Later queries see more keys: begin with the long tasks.
-    tasks.reverse();
-    tasks
+    // Later queries see more keys: begin with the long parts.
+    parts.reverse();
+    parts
 }
 
 #[cfg(test)]

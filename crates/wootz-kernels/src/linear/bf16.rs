@@ -43,36 +43,34 @@ impl Product<'_> {
         let chunks = |panel| -> &[Chunk] {
             cast::<u32>(self.weight.panel(panel)).expect("panels are aligned").as_chunks().0
         };
-        while panel + 4 <= end {
-            let w = [chunks(panel), chunks(panel + 1), chunks(panel + 2), chunks(panel + 3)];
+        while panel + 2 <= end {
+            let w = [chunks(panel), chunks(panel + 1)];
             for tile in self.tiles {
                 match tile.width {
-                    1 => self.tile::<1, 4>(tile, panel, w),
-                    2 => self.tile::<2, 4>(tile, panel, w),
-                    4 => self.tile::<4, 4>(tile, panel, w),
-                    width => {
-                        for (i, w) in [[w[0], w[1]], [w[2], w[3]]].into_iter().enumerate() {
-                            match width {
-                                8 => self.tile::<8, 2>(tile, panel + 2 * i, w),
-                                _ => self.tile::<12, 2>(tile, panel + 2 * i, w),
-                            }
-                        }
+                    8 => self.tile::<8, 2>(tile, panel, w),
+                    12 => self.tile::<12, 2>(tile, panel, w),
+                    _ => {
+                        self.one(tile, panel, w[0]);
+                        self.one(tile, panel + 1, w[1]);
                     }
                 }
             }
-            panel += 4;
+            panel += 2;
         }
-        while panel < end {
-            for tile in self.tiles {
-                match tile.width {
-                    1 => self.tile::<1, 1>(tile, panel, [chunks(panel)]),
-                    2 => self.tile::<2, 1>(tile, panel, [chunks(panel)]),
-                    4 => self.tile::<4, 1>(tile, panel, [chunks(panel)]),
-                    8 => self.tile::<8, 1>(tile, panel, [chunks(panel)]),
-                    _ => self.tile::<12, 1>(tile, panel, [chunks(panel)]),
-                }
-            }
-            panel += 1;
+        if panel < end {
+            self.tiles.iter().for_each(|tile| self.one(tile, panel, chunks(panel)));
+        }
+    }
+
+    /// One panel. PERF: few tokens wait for memory, and a core reads one stream twice as fast as several.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+    fn one(&self, tile: &Tile, panel: usize, w: &[Chunk]) {
+        match tile.width {
+            1 => self.tile::<1, 1>(tile, panel, [w]),
+            2 => self.tile::<2, 1>(tile, panel, [w]),
+            4 => self.tile::<4, 1>(tile, panel, [w]),
+            8 => self.tile::<8, 1>(tile, panel, [w]),
+            _ => self.tile::<12, 1>(tile, panel, [w]),
         }
     }
 

@@ -92,54 +92,41 @@ impl<W: Stored> Kernel for Body<'_, W> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Range { start: mut panel, end } = self.product.panels;
-        while panel + 4 <= end {
-            let chunks = [0, 1, 2, 3].map(|i| (self.chunks)(panel + i));
-            self.four(s, panel, chunks);
-            panel += 4;
+        while panel + 2 <= end {
+            self.two(s, panel, [(self.chunks)(panel), (self.chunks)(panel + 1)]);
+            panel += 2;
         }
-        while panel < end {
-            self.one(s, panel, (self.chunks)(panel));
-            panel += 1;
+        if panel < end {
+            let w = (self.chunks)(panel);
+            self.product.tiles.iter().for_each(|tile| self.one(s, tile, panel, w));
         }
     }
 }
 
 impl<W: Stored> Body<'_, W> {
     #[inline(always)]
-    fn four<S: Simd>(&self, s: S, panel: usize, w: [&[Chunk<W::Number>]; 4]) {
-        let halves = [[w[0], w[1]], [w[2], w[3]]];
+    fn two<S: Simd>(&self, s: S, panel: usize, w: [&[Chunk<W::Number>]; 2]) {
         for tile in self.product.tiles {
             match tile.width {
-                1 => self.tile::<S, 1, 4>(s, tile, panel, w),
-                2 if S::WIDE => self.tile::<S, 2, 4>(s, tile, panel, w),
-                width => {
-                    for (i, half) in halves.into_iter().enumerate() {
-                        let panel = panel + 2 * i;
-                        match width {
-                            8 if S::WIDE => self.tile::<S, 8, 2>(s, tile, panel, half),
-                            12 if S::WIDE => self.tile::<S, 12, 2>(s, tile, panel, half),
-                            _ if S::WIDE => self.tile::<S, 4, 2>(s, tile, panel, half),
-                            _ => {
-                                self.tile::<S, 4, 1>(s, tile, panel, [half[0]]);
-                                self.tile::<S, 4, 1>(s, tile, panel + 1, [half[1]]);
-                            }
-                        }
-                    }
+                8 if S::WIDE => self.tile::<S, 8, 2>(s, tile, panel, w),
+                12 if S::WIDE => self.tile::<S, 12, 2>(s, tile, panel, w),
+                _ => {
+                    self.one(s, tile, panel, w[0]);
+                    self.one(s, tile, panel + 1, w[1]);
                 }
             }
         }
     }
 
+    /// One panel. PERF: few tokens wait for memory, and a core reads one stream twice as fast as several.
     #[inline(always)]
-    fn one<S: Simd>(&self, s: S, panel: usize, w: &[Chunk<W::Number>]) {
-        for tile in self.product.tiles {
-            match tile.width {
-                1 => self.tile::<S, 1, 1>(s, tile, panel, [w]),
-                2 if S::WIDE => self.tile::<S, 2, 1>(s, tile, panel, [w]),
-                8 if S::WIDE => self.tile::<S, 8, 1>(s, tile, panel, [w]),
-                12 if S::WIDE => self.tile::<S, 12, 1>(s, tile, panel, [w]),
-                _ => self.tile::<S, 4, 1>(s, tile, panel, [w]),
-            }
+    fn one<S: Simd>(&self, s: S, tile: &Tile, panel: usize, w: &[Chunk<W::Number>]) {
+        match tile.width {
+            1 => self.tile::<S, 1, 1>(s, tile, panel, [w]),
+            2 if S::WIDE => self.tile::<S, 2, 1>(s, tile, panel, [w]),
+            8 if S::WIDE => self.tile::<S, 8, 1>(s, tile, panel, [w]),
+            12 if S::WIDE => self.tile::<S, 12, 1>(s, tile, panel, [w]),
+            _ => self.tile::<S, 4, 1>(s, tile, panel, [w]),
         }
     }
 

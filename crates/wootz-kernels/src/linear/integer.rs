@@ -60,13 +60,15 @@ impl Kernel for Quantize<'_> {
             let (halves, _) = x.as_chunks::<LANES>();
             let x = [s.load(&halves[0]), s.load(&halves[1])];
             let size = [s.abs(x[0]), s.abs(x[1])];
-            // The sum carries a NaN that the maximum may lose.
-            let nan = s.sum(s.mul(s.add(size[0], size[1]), s.splat(0.0)));
-            let max = s.max_lane(s.max(size[0], size[1])) + nan;
+            // What is not finite makes all 32 NaN.
+            let broken = s.has_nan(s.mul(s.add(size[0], size[1]), s.splat(0.0)));
+            let max = if broken { f32::NAN } else { s.max_lane(s.max(size[0], size[1])) };
             let scale = max / 127.0;
             let factor = s.splat(if max > 0.0 { 127.0 / max } else { 0.0 });
-            let q = [s.round_to_i8(s.mul(x[0], factor)), s.round_to_i8(s.mul(x[1], factor))];
-            let total = q.map(|q| q.iter().map(|&q| i32::from(q)).sum::<i32>());
+            let rounded = [s.round(s.mul(x[0], factor)), s.round(s.mul(x[1], factor))];
+            let q = [s.round_to_i8(rounded[0]), s.round_to_i8(rounded[1])];
+            // Sums of small integers are exact in f32.
+            let total = [s.sum(rounded[0]) as i32, s.sum(rounded[1]) as i32];
             for (i, bytes) in q.as_flattened().as_chunks::<4>().0.iter().enumerate() {
                 record[i * width + t] = i32::from_le_bytes(bytes.map(|b| b as u8));
             }
@@ -92,6 +94,8 @@ pub(super) struct Product<'a> {
     pub shape: Shape,
     pub panels: Range<usize>,
     pub tiles: &'a [Tile],
+    /// Whether these tiles are the first of theirs to need the panels.
+    pub comes_first: bool,
     pub targets: Option<&'a [u32]>,
     /// Packed activations.
     pub x: &'a [i32],
@@ -126,15 +130,13 @@ impl<Q: ReadQuants, C: ReadScales> Kernel for Body<'_, Q, C> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for panel in self.0.panels.clone() {
-            for tile in self.0.tiles {
-                match tile.width {
-                    1 => self.tile::<S, 1>(s, tile, panel),
-                    2 if S::WIDE => self.tile::<S, 2>(s, tile, panel),
-                    8 if S::WIDE => self.tile::<S, 8>(s, tile, panel),
-                    12 if S::WIDE => self.tile::<S, 12>(s, tile, panel),
-                    _ => self.tile::<S, 4>(s, tile, panel),
-                }
+        let Product { weight, panels, comes_first, .. } = &self.0;
+        for panel in panels.clone() {
+            let soon = (*comes_first && panel + 1 < panels.end).then(|| weight.panel(panel + 1));
+            for (i, tile) in self.0.tiles.iter().enumerate() {
+                // PERF: with many tokens a core is done asking for memory long before it is done multiplying. Asking for the
+                // next panel meanwhile is worth some percent; few tokens wait for memory anyway.
+                self.one(s, tile, panel, soon.filter(|_| i == 0 && tile.width >= 8));
             }
         }
     }
@@ -142,11 +144,22 @@ impl<Q: ReadQuants, C: ReadScales> Kernel for Body<'_, Q, C> {
 
 impl<Q: ReadQuants, C: ReadScales> Body<'_, Q, C> {
     #[inline(always)]
-    fn tile<S: Simd, const M: usize>(&self, s: S, tile: &Tile, panel: usize) {
+    fn one<S: Simd>(&self, s: S, tile: &Tile, panel: usize, soon: Option<&[u8]>) {
+        match tile.width {
+            1 => self.tile::<S, 1>(s, tile, panel, soon),
+            2 if S::WIDE => self.tile::<S, 2>(s, tile, panel, soon),
+            8 if S::WIDE => self.tile::<S, 8>(s, tile, panel, soon),
+            12 if S::WIDE => self.tile::<S, 12>(s, tile, panel, soon),
+            _ => self.tile::<S, 4>(s, tile, panel, soon),
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const M: usize>(&self, s: S, tile: &Tile, panel: usize, soon: Option<&[u8]>) {
         assert_eq!(tile.width, M, "tiles are as wide as their kernel");
         let n_blocks = self.0.weight.k() / 32;
         let x = &self.0.x[tile.start * n_blocks * RECORD..][..n_blocks * RECORD * M];
-        let acc = walk::<S, Q, C, M>(s, self.1, x, self.0.weight.panel(panel));
+        let acc = walk::<S, Q, C, M>(s, self.1, x, self.0.weight.panel(panel), soon);
         for (t, row) in tile.rows.clone().enumerate() {
             let row = self.0.targets.map_or(row, |targets| targets[row] as usize);
             let mut values = [0.0; LANES];
@@ -204,18 +217,26 @@ fn add_token<S: Simd, C: ReadScales, const M: usize>(
     acc
 }
 
-/// The inner loop: 32 inputs at a time, in their order.
+/// The inner loop: 32 inputs at a time, in their order, while the panel that comes next is asked for.
 #[inline(always)]
 fn walk<S: Simd, Q: ReadQuants, C: ReadScales, const M: usize>(
     s: S,
     quants: Q,
     x: &[i32],
     panel: &[u8],
+    soon: Option<&[u8]>,
 ) -> [S::F; M] {
     let group_bytes = C::KIND.bytes() + C::KIND.group() * Q::BYTES;
     let mut acc = [s.splat(0.0); M];
     let groups = x.chunks_exact(RECORD * M * C::KIND.group()).zip(panel.chunks_exact(group_bytes));
-    for (x, group) in groups {
+    for (i, (x, group)) in groups.enumerate() {
+        if let Some(soon) = soon {
+            soon[i * group_bytes..][..group_bytes]
+                .as_chunks::<64>()
+                .0
+                .iter()
+                .for_each(|line| s.prefetch(line));
+        }
         let (record, planes) = group.split_at(C::KIND.bytes());
         let head = C::head(s, record);
         for sub in 0..C::KIND.group() {

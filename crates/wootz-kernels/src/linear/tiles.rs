@@ -32,11 +32,12 @@ impl Rows<'_> {
         }
     }
 
-    /// Rounds to bf16, in pairs: `[k / 2][width]`.
-    fn interleave_bf16(&self, tile: &Tile, out: &mut [i32]) {
+    /// Rounds columns of a tile to bf16, in pairs: `[k / 2][width]`.
+    fn interleave_bf16(&self, tile: &Tile, columns: Range<usize>, out: &mut [i32]) {
         let round = |x: f32| u32::from(bf16::from_f32(x).to_bits());
         for (t, index) in tile.rows.clone().enumerate() {
-            for (pair, out) in self.row(index).chunks(2).zip(out.chunks_exact_mut(tile.width)) {
+            let pairs = self.row(index)[columns.clone()].chunks(2);
+            for (pair, out) in pairs.zip(out.chunks_exact_mut(tile.width)) {
                 out[t] = (round(pair[0]) | round(pair.get(1).copied().unwrap_or(0.0)) << 16) as i32;
             }
         }
@@ -50,18 +51,20 @@ impl Rows<'_> {
         }
     }
 
-    /// Interleaves the rows of a tile: `[k][width]`. Places past the rows are left alone.
-    fn interleave(&self, tile: &Tile, out: &mut [f32]) {
-        if let Rows::ColumnsOf { x, n, k } = *self {
-            for (from, to) in x.chunks_exact(n).zip(out.chunks_exact_mut(tile.width)).take(k) {
+    /// Interleaves columns of a tile's rows: `[k][width]`. Places past the rows are left alone.
+    fn interleave(&self, tile: &Tile, columns: Range<usize>, out: &mut [f32]) {
+        if let Rows::ColumnsOf { x, n, .. } = *self {
+            let x = x.chunks_exact(n).skip(columns.start).take(columns.len());
+            for (from, to) in x.zip(out.chunks_exact_mut(tile.width)) {
                 to[..tile.rows.len()].copy_from_slice(&from[tile.rows.clone()]);
             }
         } else if tile.width == 1 {
-            let row = self.row(tile.rows.start);
+            let row = &self.row(tile.rows.start)[columns];
             out[..row.len()].copy_from_slice(row);
         } else {
             for (t, index) in tile.rows.clone().enumerate() {
-                for (x, out) in self.row(index).iter().zip(out.chunks_exact_mut(tile.width)) {
+                let row = &self.row(index)[columns.clone()];
+                for (x, out) in row.iter().zip(out.chunks_exact_mut(tile.width)) {
                     out[t] = *x;
                 }
             }
@@ -147,31 +150,39 @@ impl Tiles {
     fn pack(&self, isa: Isa, pool: &Pool, rows: &Rows<'_>, form: Form, bytes: &mut [u8]) {
         let aligned = "scratch space is aligned";
         let words = SharedSlice::new(cast_mut::<i32>(bytes).expect(aligned));
-        let len = form.words(rows.k());
-        let per_task = (1_usize << 14).div_ceil(self.max_width * rows.k().max(1)).max(1);
-        pool.run(self.list.len().div_ceil(per_task), |task| {
-            for tile in self.list.iter().skip(task * per_task).take(per_task) {
-                // SAFETY: tiles do not overlap, and each is packed by one task.
-                let out = unsafe { words.slice(tile.start * len..(tile.start + tile.width) * len) };
-                if tile.rows.len() < tile.width || !rows.k().is_multiple_of(2) {
-                    out.fill(0);
+        let (k, len) = (rows.k(), form.words(rows.k()));
+        let widest = self.list.iter().map(|tile| tile.width).max().unwrap_or(1);
+        // Some columns of a tile: one tile of few long rows is shared, too.
+        let step = TASK_NUMBERS.div_ceil(widest).next_multiple_of(256);
+        let per_tile = k.div_ceil(step);
+        pool.run(self.list.len() * per_tile, |task| {
+            let (tile, first) = (&self.list[task / per_tile], task % per_tile * step);
+            let columns = first..(first + step).min(k);
+            let start = tile.start * len + form.words(first) * tile.width;
+            let n_words = form.words(columns.len()) * tile.width;
+            // SAFETY: tiles and their columns do not overlap, and each is packed by one task.
+            let out = unsafe { words.slice(start..start + n_words) };
+            if tile.rows.len() < tile.width || !k.is_multiple_of(2) {
+                out.fill(0);
+            }
+            match form {
+                Form::Floats => {
+                    rows.interleave(tile, columns, cast_mut(crate::cast::bytes_of_mut(out)).expect(aligned));
                 }
-                match form {
-                    Form::Floats => {
-                        rows.interleave(tile, cast_mut(crate::cast::bytes_of_mut(out)).expect(aligned));
-                    }
-                    Form::Bf16Pairs => rows.interleave_bf16(tile, out),
-                    Form::Quants(sums) => {
-                        for (t, row) in tile.rows.clone().enumerate() {
-                            let (row, width) = (rows.row(row), tile.width);
-                            isa.run(Quantize { row, sums, t, width, out: &mut *out });
-                        }
+                Form::Bf16Pairs => rows.interleave_bf16(tile, columns, out),
+                Form::Quants(sums) => {
+                    for (t, row) in tile.rows.clone().enumerate() {
+                        let (row, width) = (&rows.row(row)[columns.clone()], tile.width);
+                        isa.run(Quantize { row, sums, t, width, out: &mut *out });
                     }
                 }
             }
         });
     }
 }
+
+/// Numbers that one task packs, about: some microseconds.
+const TASK_NUMBERS: usize = 1 << 13;
 
 /// How activations are packed for the products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

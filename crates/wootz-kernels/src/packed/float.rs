@@ -16,8 +16,14 @@ pub(crate) type Chunk<T> = [T; 2 * LANES];
 pub(crate) trait Stored {
     /// As it is stored.
     type Number: Plain;
+    /// Where the number of a lane and step lies in a chunk.
+    fn place(lane: usize, step: usize) -> usize {
+        step * LANES + lane
+    }
     /// The first and the second step of a chunk.
     fn load<S: Simd>(s: S, chunk: &Chunk<Self::Number>) -> [S::F; 2];
+    /// Sixteen numbers as they are stored.
+    fn round<S: Simd>(s: S, x: S::F) -> [Self::Number; LANES];
 }
 
 /// `[2][16]` f32.
@@ -34,6 +40,12 @@ impl Stored for F32Pairs {
         let (steps, _) = chunk.as_chunks::<LANES>();
         [s.load(&steps[0]), s.load(&steps[1])]
     }
+    #[inline(always)]
+    fn round<S: Simd>(s: S, x: S::F) -> [f32; LANES] {
+        let mut out = [0.0; LANES];
+        s.store(x, &mut out);
+        out
+    }
 }
 
 impl Stored for F16Pairs {
@@ -43,13 +55,28 @@ impl Stored for F16Pairs {
         let (steps, _) = chunk.as_chunks::<LANES>();
         [s.load_f16(&steps[0]), s.load_f16(&steps[1])]
     }
+    #[inline(always)]
+    fn round<S: Simd>(s: S, x: S::F) -> [u16; LANES] {
+        let mut out = [0; LANES];
+        s.store_f16(x, &mut out);
+        out
+    }
 }
 
 impl Stored for Bf16Pairs {
     type Number = u16;
+    fn place(lane: usize, step: usize) -> usize {
+        lane * 2 + step
+    }
     #[inline(always)]
     fn load<S: Simd>(s: S, chunk: &Chunk<u16>) -> [S::F; 2] {
         [s.load_bf16_even(chunk), s.load_bf16_odd(chunk)]
+    }
+    #[inline(always)]
+    fn round<S: Simd>(s: S, x: S::F) -> [u16; LANES] {
+        let mut numbers = [0.0; LANES];
+        s.store(x, &mut numbers);
+        numbers.map(|x| bf16::from_f32(x).to_bits())
     }
 }
 

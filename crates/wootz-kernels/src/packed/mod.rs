@@ -13,7 +13,7 @@ use crate::simd::LANES;
 use crate::{AlignedBytes, Pool, Slab, TensorType, block};
 
 pub(crate) use blocks::{Quants, Scales, Shape};
-pub(crate) use float::{Bf16Pairs, Chunk, F16Pairs, F32Pairs, Stored, place};
+pub(crate) use float::{Bf16Pairs, Chunk, F16Pairs, F32Pairs, Stored};
 
 /// What a product may round besides its own sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -40,6 +40,34 @@ macro_rules! both {
     };
 }
 
+/// Halves are added until one is left.
+#[target_feature(enable = "avx")]
+#[inline]
+pub(super) fn sum_of_eight(a: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+}
+
+/// The greatest of eight numbers.
+#[target_feature(enable = "avx")]
+#[inline]
+pub(super) fn max_of_eight(a: __m256) -> f32 {
+    let four = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+    let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+}
+
+/// Asks for the cache lines of a value, into the second cache.
+#[target_feature(enable = "sse")]
+#[inline]
+pub(super) fn prefetch<T>(soon: &T) {
+    for offset in (0..size_of::<T>()).step_by(64) {
+        // SAFETY: the address lies inside a reference's value, and asking for it reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(soon).cast::<i8>().add(offset)) };
+    }
+}
+
 impl Simd for Avx2 {
     type F = [__m256; 2];
     type I = [__m256i; 2];
@@ -115,6 +143,36 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn load_f16(self, x: &[u16; LANES]) -> Self::F {
         both!(i => _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().add(8 * i).cast())))
+    }
+    #[inline(always)]
+    fn store_f16(self, a: Self::F, out: &mut [u16; LANES]) {
+        both!(i => {
+            let half = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a[i]);
+            _mm_storeu_si128(out.as_mut_ptr().add(8 * i).cast(), half);
+        });
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, soon: &T) {
+        // SAFETY: as in `both`; asking for a reference's memory reads nothing.
+        unsafe { prefetch(soon) }
+    }
+    #[inline(always)]
+    fn has_nan(self, a: Self::F) -> bool {
+        let nan = both!(i => _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(a[i], a[i])));
+        nan != [0, 0]
+    }
+    #[inline(always)]
+    fn sum(self, a: Self::F) -> f32 {
+        // SAFETY: as in `both`.
+        unsafe { sum_of_eight(_mm256_add_ps(a[0], a[1])) }
+    }
+    #[inline(always)]
+    fn max_lane(self, a: Self::F) -> f32 {
+        if self.has_nan(a) {
+            return f32::NAN;
+        }
+        // SAFETY: as in `both`.
+        unsafe { max_of_eight(_mm256_max_ps(a[0], a[1])) }
     }
     #[inline(always)]
     fn load_bf16(self, x: &[u16; LANES]) -> Self::F {

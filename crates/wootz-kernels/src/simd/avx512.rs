@@ -106,6 +106,38 @@ impl Simd for Avx512 {
         x86!(_mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())))
     }
     #[inline(always)]
+    fn store_f16(self, a: Self::F, out: &mut [u16; LANES]) {
+        x86!({
+            let half = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a);
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), half);
+        });
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, soon: &T) {
+        x86!(super::avx2::prefetch(soon));
+    }
+    #[inline(always)]
+    fn has_nan(self, a: Self::F) -> bool {
+        x86!(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a)) != 0
+    }
+    #[inline(always)]
+    fn sum(self, a: Self::F) -> f32 {
+        x86!({
+            let high = _mm512_extractf32x8_ps::<1>(a);
+            super::avx2::sum_of_eight(_mm256_add_ps(_mm512_castps512_ps256(a), high))
+        })
+    }
+    #[inline(always)]
+    fn max_lane(self, a: Self::F) -> f32 {
+        if self.has_nan(a) {
+            return f32::NAN;
+        }
+        x86!({
+            let high = _mm512_extractf32x8_ps::<1>(a);
+            super::avx2::max_of_eight(_mm256_max_ps(_mm512_castps512_ps256(a), high))
+        })
+    }
+    #[inline(always)]
     fn load_bf16(self, x: &[u16; LANES]) -> Self::F {
         x86!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(
             x.as_ptr().cast()

@@ -93,6 +93,21 @@ pub(crate) trait Simd: Copy {
     /// Adds in each lane the product of four unsigned bytes of `w` with the four signed bytes in `x`.
     fn dot4(self, acc: Self::I, w: Self::B, x: i32) -> Self::I;
 
+    /// Rounds to f16: to nearest, halves to even.
+    fn store_f16(self, a: Self::F, out: &mut [u16; LANES]);
+
+    /// Asks memory for what will be read soon.
+    #[inline(always)]
+    fn prefetch<T>(self, _soon: &T) {}
+
+    /// Whether a lane is not a number.
+    #[inline(always)]
+    fn has_nan(self, a: Self::F) -> bool {
+        let mut v = [0.0; LANES];
+        self.store(a, &mut v);
+        v.iter().any(|x| x.is_nan())
+    }
+
     /// Sum of the lanes, in one order for all: halves are added until one is left.
     #[inline(always)]
     fn sum(self, a: Self::F) -> f32 {
@@ -108,7 +123,7 @@ pub(crate) trait Simd: Copy {
         v[0]
     }
 
-    /// Greatest lane.
+    /// Greatest lane; a NaN if there is one.
     #[inline(always)]
     fn max_lane(self, a: Self::F) -> f32 {
         let mut v = [0.0; LANES];

@@ -127,6 +127,10 @@ impl Simd for Portable {
         out
     }
     #[inline(always)]
+    fn store_f16(self, a: Self::F, out: &mut [u16; LANES]) {
+        *out = zip(a, a, |a, _| half::f16::from_f32_const(a).to_bits());
+    }
+    #[inline(always)]
     fn load_bf16(self, x: &[u16; LANES]) -> Self::F {
         let mut out = [0.0; LANES];
         for (o, &h) in out.iter_mut().zip(x) {

@@ -6,12 +6,15 @@
 //! Source: Kwon et al. 2023, PagedAttention, arXiv:2309.06180, for blocks.
 //! Elsewhere: which sequence owns which block (the engine).
 
-use half::{bf16, f16};
+pub(crate) mod q8;
+mod write;
 
-use crate::cast::{Plain, cast_mut};
-use crate::packed::{Layout, place};
+use std::ops::Range;
+
+use crate::pool::SharedSlice;
 use crate::simd::LANES;
-use crate::{AlignedBytes, TensorType};
+use crate::{AlignedBytes, Isa, Pool, TensorType};
+use write::Write;
 
 /// Blocks of keys and values for one layer, or of one latent from which values are the first numbers of keys.
 #[derive(Debug)]
@@ -23,9 +26,9 @@ pub struct KvStore {
     d_k: usize,
     d_v: usize,
     values: Values,
-    /// `[block][head][position / 16][d_k / 2]` chunks of two numbers times sixteen positions.
+    /// `[block][head][position / 16][d_k / 2]` chunks of two numbers times sixteen positions; then scales, if there are any.
     k: AlignedBytes,
-    /// `[block][head][d_v / 16][position / 2]` chunks of two positions times sixteen numbers.
+    /// `[block][head][d_v / 16][position / 2]` chunks of two positions times sixteen numbers; then scales, if there are any.
     v: AlignedBytes,
 }
 
@@ -48,7 +51,7 @@ pub struct Slot {
 }
 
 impl KvStore {
-    /// Zeroed blocks. `dtype` is F32, F16 or BF16; `block_len` is 16, 32, 64 or 128 (64 is best).
+    /// Zeroed blocks. `dtype` is F32, F16, BF16 or Q8_0 (8 bits for each number, a scale for each 32 of a head); `block_len` is 16, 32, 64 or 128 (64 is best).
     ///
     /// Memory is taken from the system as blocks are first written.
     pub fn new(
@@ -60,8 +63,8 @@ impl KvStore {
         values: Values,
     ) -> Self {
         assert!(
-            matches!(dtype, TensorType::F32 | TensorType::F16 | TensorType::BF16),
-            "a cache is f32, f16 or bf16, not {dtype}"
+            matches!(dtype, TensorType::F32 | TensorType::F16 | TensorType::BF16 | TensorType::Q8_0),
+            "a cache is f32, f16, bf16 or q8_0, not {dtype}"
         );
         assert!(
             matches!(block_len, 16 | 32 | 64 | 128),
@@ -85,8 +88,8 @@ impl KvStore {
                 .and_then(|n| n.checked_mul(head))
                 .expect("a cache fits into memory")
         };
-        store.k = AlignedBytes::zeroed(bytes(store.k_head_bytes()));
-        store.v = AlignedBytes::zeroed(bytes(store.v_head_bytes()));
+        store.k = AlignedBytes::zeroed(bytes(store.shape().k_head_bytes()));
+        store.v = AlignedBytes::zeroed(bytes(store.shape().v_head_bytes()));
         store
     }
 
@@ -113,11 +116,11 @@ impl KvStore {
     /// Writes row `t` of `k` `(T, K·d_k)` and of `v` `(T, K·d_v)` to `slots[t]`, rounded to the cache's type.
     ///
     /// `v` is empty where values are part of keys.
-    pub fn append(&mut self, k: &[f32], v: &[f32], slots: &[Slot]) {
+    pub fn append(&mut self, isa: Isa, pool: &Pool, k: &[f32], v: &[f32], slots: &[Slot]) {
         let (k_len, v_len) = (self.n_kv_heads * self.d_k, self.v_row_len());
         assert_eq!(k.len(), slots.len() * k_len, "append: `k` is ({}, {k_len})", slots.len());
         assert_eq!(v.len(), slots.len() * v_len, "append: `v` is ({}, {v_len})", slots.len());
-        for (t, slot) in slots.iter().enumerate() {
+        for slot in slots {
             assert!(
                 (slot.block as usize) < self.n_blocks,
                 "append: block {} of {}",
@@ -130,36 +133,17 @@ impl KvStore {
                 slot.offset,
                 self.block_len
             );
-            let (k, v) = (&k[t * k_len..][..k_len], &v[t * v_len..][..v_len]);
-            match self.dtype {
-                TensorType::F32 => self.write::<f32>(*slot, k, v, |x| x),
-                TensorType::F16 => self.write(*slot, k, v, f16::from_f32),
-                _ => self.write(*slot, k, v, bf16::from_f32),
-            }
         }
-    }
-
-    fn write<T: Plain>(&mut self, slot: Slot, k: &[f32], v: &[f32], round: impl Fn(f32) -> T) {
-        let layout = self.layout();
-        let (block, offset) = (slot.block as usize, slot.offset as usize);
-        for head in 0..self.n_kv_heads {
-            let bytes = self.k_head_bytes() / self.block_len * LANES;
-            let panel = (block * self.n_kv_heads + head) * self.block_len / LANES + offset / LANES;
-            let panel =
-                cast_mut::<T>(&mut self.k[panel * bytes..(panel + 1) * bytes]).expect("panels are aligned");
-            for (i, &x) in k[head * self.d_k..(head + 1) * self.d_k].iter().enumerate() {
-                panel[place(layout, offset % LANES, i)] = round(x);
+        let shape = self.shape();
+        let (k_bytes, v_bytes) = (SharedSlice::new(&mut self.k[..]), SharedSlice::new(&mut self.v[..]));
+        // Few rows are not worth waking anybody for.
+        let heads_a_task = if slots.len() < 8 { shape.n_kv_heads } else { 1 };
+        pool.run(shape.n_kv_heads.div_ceil(heads_a_task), |task| {
+            let heads = task * heads_a_task..((task + 1) * heads_a_task).min(shape.n_kv_heads);
+            for head in heads {
+                isa.run(Write { shape, head, k, v, slots, k_bytes, v_bytes });
             }
-            if v.is_empty() {
-                continue;
-            }
-            let bytes = self.v_head_bytes();
-            let start = (block * self.n_kv_heads + head) * bytes;
-            let panels = cast_mut::<T>(&mut self.v[start..start + bytes]).expect("panels are aligned");
-            for (i, &x) in v[head * self.d_v..(head + 1) * self.d_v].iter().enumerate() {
-                panels[i / LANES * self.block_len * LANES + place(layout, i % LANES, offset)] = round(x);
-            }
-        }
+        });
     }
 
     /// Copies all of block `from` over block `to`.
@@ -169,9 +153,9 @@ impl KvStore {
             "copy_block: {from} to {to} of {}",
             self.n_blocks
         );
-        let k_bytes = self.k_head_bytes() * self.n_kv_heads;
+        let k_bytes = self.shape().k_head_bytes() * self.n_kv_heads;
         self.k.copy_within(from * k_bytes..(from + 1) * k_bytes, to * k_bytes);
-        let v_bytes = self.v_head_bytes() * self.n_kv_heads;
+        let v_bytes = self.shape().v_head_bytes() * self.n_kv_heads;
         self.v.copy_within(from * v_bytes..(from + 1) * v_bytes, to * v_bytes);
     }
 
@@ -191,15 +175,7 @@ impl KvStore {
 
     /// Bytes of a block's keys, and of its values.
     pub fn bytes_a_block(&self) -> (usize, usize) {
-        (self.k_head_bytes() * self.n_kv_heads, self.v_head_bytes() * self.n_kv_heads)
-    }
-
-    pub(crate) fn layout(&self) -> Layout {
-        match self.dtype {
-            TensorType::F32 => Layout::F32,
-            TensorType::F16 => Layout::F16,
-            _ => Layout::Bf16,
-        }
+        (self.shape().k_head_bytes() * self.n_kv_heads, self.shape().v_head_bytes() * self.n_kv_heads)
     }
 
     pub(crate) fn values(&self) -> Values {
@@ -212,14 +188,12 @@ impl KvStore {
 
     /// Keys of one head in one block.
     pub(crate) fn keys(&self, block: usize, head: usize) -> &[u8] {
-        let bytes = self.k_head_bytes();
-        &self.k[(block * self.n_kv_heads + head) * bytes..][..bytes]
+        &self.k[self.shape().keys(block, head)]
     }
 
     /// Values of one head in one block.
     pub(crate) fn stored_values(&self, block: usize, head: usize) -> &[u8] {
-        let bytes = self.v_head_bytes();
-        &self.v[(block * self.n_kv_heads + head) * bytes..][..bytes]
+        &self.v[self.shape().stored_values(block, head)]
     }
 
     fn v_row_len(&self) -> usize {
@@ -229,14 +203,51 @@ impl KvStore {
         }
     }
 
+    fn shape(&self) -> Shape {
+        let KvStore { dtype, block_len, n_kv_heads, d_k, d_v, values, .. } = *self;
+        Shape { dtype, block_len, n_kv_heads, d_k, d_v, values }
+    }
+}
+
+/// All about a store but its memory.
+#[derive(Clone, Copy)]
+struct Shape {
+    dtype: TensorType,
+    block_len: usize,
+    n_kv_heads: usize,
+    d_k: usize,
+    d_v: usize,
+    values: Values,
+}
+
+impl Shape {
+    /// Bytes of one head's keys in a block.
     fn k_head_bytes(&self) -> usize {
-        self.block_len * self.d_k.next_multiple_of(2) * self.dtype.block_bytes()
+        self.head_bytes(self.d_k.next_multiple_of(2), self.d_k)
     }
 
+    /// Bytes of one head's values in a block.
     fn v_head_bytes(&self) -> usize {
         match self.values {
-            Values::Stored => self.block_len * self.d_v.next_multiple_of(LANES) * self.dtype.block_bytes(),
+            Values::Stored => self.head_bytes(self.d_v.next_multiple_of(LANES), self.d_v),
             Values::FirstOfKeys => 0,
         }
+    }
+
+    fn head_bytes(&self, padded: usize, width: usize) -> usize {
+        match self.dtype {
+            TensorType::Q8_0 => self.block_len * (padded + 2 * width.div_ceil(q8::GROUP)),
+            dtype => self.block_len * padded * dtype.block_bytes(),
+        }
+    }
+
+    fn keys(&self, block: usize, head: usize) -> Range<usize> {
+        let bytes = self.k_head_bytes();
+        (block * self.n_kv_heads + head) * bytes..(block * self.n_kv_heads + head + 1) * bytes
+    }
+
+    fn stored_values(&self, block: usize, head: usize) -> Range<usize> {
+        let bytes = self.v_head_bytes();
+        (block * self.n_kv_heads + head) * bytes..(block * self.n_kv_heads + head + 1) * bytes
     }
 }
