@@ -430,6 +430,23 @@ impl Runner {
         Ok(fork)
     }
 
+    /// Lengthens a sequence of whole blocks to `n_positions` by copies of its own blocks, over and over: a long past that
+    /// means nothing but takes as long to read as any.
+    ///
+    /// # Errors
+    /// [`Error::NoBlock`] if the states are full; the sequence is then as long as there was room.
+    pub fn repeat(&mut self, track: &mut Track, n_positions: usize) -> Result<()> {
+        let period = track.blocks.len();
+        assert!(period > 0 && track.len == period * BLOCK_LEN, "a sequence of whole blocks is repeated");
+        while track.len < n_positions {
+            let block = self.take_block()?;
+            self.executor.copy_block(track.blocks[track.blocks.len() - period], block);
+            track.blocks.push(block);
+            track.len = (track.len + BLOCK_LEN).min(n_positions);
+        }
+        Ok(())
+    }
+
     /// Gives a sequence's blocks and slot back.
     pub fn finish(&mut self, track: Track) {
         track.blocks.iter().for_each(|&block| self.blocks.give_back(block));

@@ -153,7 +153,7 @@ impl Bench {
         let mut row = self.row(case);
         let args = |depth| words(&format!("--prefill 0 --decode {DEPTH_TOKENS} --depth {depth} --repeat 3"));
         let mut at = |depth| self.speed(&mut row, case, model, self.threads, &args(depth));
-        // A context this long takes a minute to take in, so there is one pass.
+        // Both processes measure three times; they are one pass.
         let (shallow, deep) = (at(0)?, at(depth)?);
         let ratio = deep.tok_per_s / shallow.tok_per_s;
         row.note = format!("of {:.1} at depth 0", shallow.tok_per_s);
