@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::Context;
 use wootz_kernels::{TensorType, cast};
 use wootz_weights::TensorInfo;
-use wootz_weights::gguf::{Value, Writer};
+use wootz_weights::gguf::{Array, Value, Writer};
 
 /// A shape of a decoder with tied embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,10 +106,16 @@ pub(crate) const MIXES: &[Mix] = mixes! {
     "tq2_0" TQ2_0 TQ2_0 Q6_K;
 };
 
-/// Writes a model of this shape to `path`.
-pub(crate) fn write(shape: &Shape, mix: &Mix, path: &Path) -> anyhow::Result<()> {
+/// Writes a model of this shape to `path`, with words if they are wanted.
+pub(crate) fn write(shape: &Shape, mix: &Mix, has_words: bool, path: &Path) -> anyhow::Result<()> {
     let tensors = tensors(shape, mix);
-    let mut writer = Writer::create(path, &metadata(shape), &tensors)
+    let mut metadata = metadata(shape);
+    metadata.extend(if has_words {
+        words(shape)
+    } else {
+        vec![("tokenizer.ggml.model".into(), "no_vocab".into())]
+    });
+    let mut writer = Writer::create(path, &metadata, &tensors)
         .with_context(|| format!("writing random weights to {}", path.display()))?;
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut decks: Vec<Deck> = Vec::new();
@@ -153,12 +159,53 @@ fn metadata(shape: &Shape) -> Vec<(String, Value<'static>)> {
         (format!("{arch}.attention.head_count_kv"), count(shape.n_kv_heads)),
         (format!("{arch}.rope.freq_base"), Value::from(500_000.0_f32)),
         (format!("{arch}.attention.layer_norm_rms_epsilon"), Value::from(1e-5_f32)),
-        ("tokenizer.ggml.model".to_owned(), Value::from("no_vocab")),
     ];
     if arch == "llama" {
         metadata.push((format!("{arch}.rope.dimension_count"), count(shape.d_model / shape.n_heads)));
     }
     metadata
+}
+
+/// A vocabulary as Llama 3's: bytes, then words of four letters with a space before them, each of which is one token.
+fn words(shape: &Shape) -> Vec<(String, Value<'static>)> {
+    let n = shape.vocab_size;
+    let letter = |i: usize| char::from(b'a' + (i % 26) as u8);
+    let word = |i: usize| -> String {
+        match i {
+            0..256 => byte_symbol(i as u8).to_string(),
+            256 => "Ġa".to_owned(), // what the only merge makes
+            _ if i == n - 2 => "<s>".to_owned(),
+            _ if i == n - 1 => "</s>".to_owned(),
+            _ => ['Ġ', letter(i / 17_576), letter(i / 676), letter(i / 26), letter(i)].iter().collect(),
+        }
+    };
+    let id = |i: usize| Value::from(u32::try_from(i).expect("shapes are small"));
+    let kinds = (0..n).map(|i| if i + 2 < n { 1 } else { 3 });
+    vec![
+        ("tokenizer.ggml.model".into(), "gpt2".into()),
+        ("tokenizer.ggml.pre".into(), "llama-bpe".into()),
+        ("tokenizer.ggml.tokens".into(), Array::strings((0..n).map(word)).into()),
+        ("tokenizer.ggml.token_type".into(), Array::i32s(kinds).into()),
+        ("tokenizer.ggml.merges".into(), Array::strings(["Ġ a"]).into()),
+        ("tokenizer.ggml.bos_token_id".into(), id(n - 2)),
+        ("tokenizer.ggml.eos_token_id".into(), id(n - 1)),
+        (
+            "tokenizer.chat_template".into(),
+            "{% for m in messages %} {{ m.role }} {{ m.content }}{% endfor %} assistant".into(),
+        ),
+    ]
+}
+
+/// How GPT-2's vocabulary spells a byte: itself where it can be seen, else a letter from beyond.
+fn byte_symbol(byte: u8) -> char {
+    let is_seen = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    match is_seen(byte) {
+        true => char::from(byte),
+        false => {
+            let n_before = (0..byte).filter(|&other| !is_seen(other)).count() as u32;
+            char::from_u32(256 + n_before).expect("a letter of Latin Extended-A")
+        }
+    }
 }
 
 fn tensors(shape: &Shape, mix: &Mix) -> Vec<TensorInfo> {
@@ -304,11 +351,28 @@ mod tests {
             // Two layers and few words are enough to see that every name and size is understood.
             let small = Shape { n_layers: 2, vocab_size: 64, ..*shape };
             for mix in MIXES {
-                write(&small, mix, &path).unwrap();
+                write(&small, mix, false, &path).unwrap();
                 wootz_model::Model::open(&path).unwrap();
                 std::fs::remove_file(&path).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn words_are_one_token_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("random.gguf");
+        let small = Shape { n_layers: 2, vocab_size: 1024, ..SHAPES[2] };
+        write(&small, &MIXES[0], true, &path).unwrap();
+        let model = wootz_model::Model::open(&path).unwrap();
+        let words = wootz_model::Words::of(&model).unwrap();
+        let tokenizer = words.tokenizer.unwrap();
+        let ids = tokenizer.encode(" aanf aaog a\n", false, false);
+        assert_eq!(ids[..3], [13 * 26 + 5, 14 * 26 + 6, 256]);
+        assert_eq!(tokenizer.decode(&ids, true), " aanf aaog a\n");
+        assert!(words.template.is_some());
+        assert_eq!(words.end_tokens, [1023]);
+        assert_eq!([b' ', b'\n', b'a', 0xff, 0xad].map(byte_symbol), ['Ġ', 'Ċ', 'a', 'ÿ', 'Ń']);
     }
 
     #[test]

