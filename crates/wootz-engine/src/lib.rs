@@ -35,7 +35,7 @@ pub use error::{Error, Result};
 pub use histogram::Histogram;
 pub use host::{Host, ModelStats};
 pub use identity::Identity;
-pub use load::{DraftModel, LoadOptions, load, load_draft};
+pub use load::{DraftModel, LoadOptions, load, load_draft, needed_bytes};
 pub use local_model::LocalModel;
 pub use prefix::{Prefix, PrefixLimits};
 pub use runner::{BLOCK_LEN, Forward, Outputs, Runner, RunnerOptions, Track, Work, states_of};

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use wootz_graph::Device;
+use wootz_graph::{Device, StateCapacity};
 use wootz_kernels::TensorType;
 use wootz_model::{Model, Network, Words};
 
-use crate::{BLOCK_LEN, Engine, EngineOptions, Error, Identity, Result, Runner, RunnerOptions};
+use crate::{BLOCK_LEN, Engine, EngineOptions, Error, Identity, Result, Runner, RunnerOptions, states_of};
 
 /// How much an engine may hold.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +79,27 @@ pub fn load(model: &Model, device: &dyn Device, options: &LoadOptions) -> Result
     let engine = engine.with_identity(Identity::of(model, &format!("{kv_type} {}", device.name())));
     let engine = if options.guesses { engine.with_guessing() } else { engine };
     Ok((engine, words))
+}
+
+/// Bytes of weights and states that [`load`] will take, told before it does.
+///
+/// # Errors
+/// An architecture whose states cannot be told.
+pub fn needed_bytes(model: &Model, options: &LoadOptions) -> Result<u64> {
+    let weights: u64 = model.weights().iter().map(|tensor| tensor.bytes.len() as u64).sum();
+    let config = &model.network.config;
+    if !config.is_decoder() {
+        return Ok(weights);
+    }
+    let max_context = options.max_context.unwrap_or(config.max_seq_len);
+    let n_positions = options.n_positions.unwrap_or(max_context.saturating_mul(options.n_sequences));
+    let capacity = StateCapacity {
+        n_blocks: n_positions.div_ceil(BLOCK_LEN),
+        block_len: BLOCK_LEN,
+        n_slots: options.n_sequences,
+        kv_type: options.kv_type.unwrap_or(TensorType::F16),
+    };
+    Ok(weights.saturating_add(capacity.bytes(&states_of(&model.network)?) as u64))
 }
 
 /// What guesses for a model.

@@ -200,7 +200,7 @@ impl LocalModel {
         match prompt {
             Prompt::TokenIds(token_ids) => Ok(token_ids),
             Prompt::Text(text) => self.encode(&text),
-            Prompt::Chat { messages, tools, variables } => {
+            Prompt::Chat { messages, tools, variables, continues } => {
                 let template = self.words().template.as_ref();
                 let template =
                     template.ok_or_else(|| self.unsupported("conversations: it has no chat template"))?;
@@ -211,7 +211,10 @@ impl LocalModel {
                     add_generation_prompt: true,
                     ..ChatInput::default()
                 };
-                let rendered = template.render(&input);
+                let rendered = match continues {
+                    true => template.render_open(&input),
+                    false => template.render(&input),
+                };
                 let rendered = rendered.map_err(|error| ModelError::invalid("prompt", error.to_string()))?;
                 Ok(self.tokenizer()?.encode(&rendered.text, false, true))
             }

@@ -167,6 +167,18 @@ impl<M> Shelf<M> {
         here.collect()
     }
 
+    /// What is loaded, by name, with what is said of it. Looking makes nothing stay longer.
+    pub fn loaded(&self) -> Vec<(Shelved, Arc<M>)> {
+        // Said before the models are handed out, which would make them look held.
+        let said = self.list();
+        let places = self.lock();
+        let with_model = said.into_iter().filter_map(|shelved| match places.get(&shelved.name) {
+            Some(Place::Here(stored)) => Some((shelved, stored.model.clone())),
+            _ => None,
+        });
+        with_model.collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Place<M>>> {
         self.state.lock().expect("nothing panics while it holds the shelf")
     }

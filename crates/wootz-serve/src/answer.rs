@@ -27,6 +27,8 @@ pub(crate) struct Turn {
     pub tool_choice: ToolChoice,
     /// Variables of the template.
     pub variables: Map<String, Value>,
+    /// Whether the last message is the beginning of the answer.
+    pub continues: bool,
     pub sampling: Sampling,
 }
 
@@ -162,9 +164,14 @@ impl Turn {
         }
         let tools = if wants_tools { self.tools } else { Vec::new() };
         self.sampling.keep_special = format != ReplyFormat::PLAIN;
-        let thinks_already = format.has_reasoning() && opens_reasoning(model, format, &self.variables);
-        let prompt =
-            Prompt::Chat { messages: self.messages, tools: tools.clone(), variables: self.variables };
+        let thinks_already =
+            !self.continues && format.has_reasoning() && opens_reasoning(model, format, &self.variables);
+        let prompt = Prompt::Chat {
+            messages: self.messages,
+            tools: tools.clone(),
+            variables: self.variables,
+            continues: self.continues,
+        };
         Ok((GenerateRequest::new(prompt, self.sampling), Reading { format, tools, thinks_already }))
     }
 

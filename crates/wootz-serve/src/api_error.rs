@@ -78,6 +78,11 @@ impl ErrorKind {
         }
     }
 
+    /// A word for it, for those who count errors.
+    pub(crate) fn as_str(self) -> &'static str {
+        self.openai_code().unwrap_or(self.openai_type())
+    }
+
     fn openai_type(self) -> &'static str {
         match self {
             Self::Unauthorized => "authentication_error",
@@ -196,6 +201,7 @@ impl From<CatalogError> for ApiError {
         let kind = match error {
             CatalogError::NotFound { .. } => ErrorKind::ModelNotFound,
             CatalogError::Unsupported { .. } => ErrorKind::Unsupported,
+            CatalogError::Forbidden { .. } => ErrorKind::Forbidden,
             CatalogError::Busy { .. } => ErrorKind::Unavailable,
             CatalogError::Failed { .. } => ErrorKind::Internal,
         };

@@ -16,12 +16,13 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Semaphore;
 
 use crate::api_error::{ApiError, ApiResult, ErrorKind};
-use crate::catalog::{Catalog, ServedModel};
+use crate::catalog::{Catalog, Loaded, ServedModel, Stay};
 use crate::http::{dialect, guard, json::Json};
 use crate::jobs::Disk;
 use crate::keys::Holder;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::telemetry::Telemetry;
 use crate::{anthropic, ollama, openai, studio};
 
 /// A handle on everything that handlers share.
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub limits: Limits,
     pub keys: Vec<Arc<Holder>>,
     pub metrics: Metrics,
+    pub telemetry: Telemetry,
     /// Origins whose pages may ask, `http://localhost:3000`.
     pub origins: Vec<String>,
     /// Whether only this machine can reach us, which decides what a `Host` header may say.
@@ -51,8 +53,13 @@ pub(crate) struct Shared {
 impl Shared {
     /// The model of that name, loaded if need be.
     pub(crate) async fn open(self: &Arc<Self>, name: &str) -> ApiResult<Arc<ServedModel>> {
+        self.open_for(name, Stay::Usual).await
+    }
+
+    /// The same, to stay for some time.
+    pub(crate) async fn open_for(self: &Arc<Self>, name: &str, stay: Stay) -> ApiResult<Arc<ServedModel>> {
         let (app, name) = (self.clone(), name.to_owned());
-        let opened = tokio::task::spawn_blocking(move || app.catalog.open(&name)).await;
+        let opened = tokio::task::spawn_blocking(move || app.catalog.open(&name, stay)).await;
         Ok(opened.map_err(|error| ApiError::internal(error.to_string()))??)
     }
 
@@ -110,11 +117,10 @@ async fn ready(State(app): State<App>) -> ApiResult<Json<serde_json::Value>> {
 
 /// `GET /metrics`: numbers for Prometheus.
 async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    let loaded = app.catalog.list().into_iter().filter(|card| card.is_loaded);
-    let numbers = loaded.filter_map(|card| {
-        let model = app.catalog.open(&card.name).ok()?;
+    let loaded = app.catalog.loaded().into_iter();
+    let numbers = loaded.filter_map(|Loaded { model, .. }| {
         let numbers = model.numbers.as_ref()?();
-        Some((card.name, numbers))
+        Some((model.card.name.clone(), numbers))
     });
     let own: Vec<_> = numbers.collect();
     let in_progress = app.limits.generations - app.generations.available_permits();

@@ -10,12 +10,13 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 use tokio::time::Instant;
-use wootz_text::{GenerateEvent, GenerateRequest, Handle, ModelError, Usage};
+use wootz_text::{FinishReason, GenerateEvent, GenerateRequest, Handle, ModelError, Usage};
 
 use crate::api_error::{ApiError, ApiResult, ErrorKind};
 use crate::app::{App, Shared};
 use crate::catalog::ServedModel;
 use crate::keys::Holder;
+use crate::telemetry::{OpenSpan, TraceContext};
 
 /// A running generation.
 pub(crate) struct Generation {
@@ -23,6 +24,8 @@ pub(crate) struct Generation {
     deadline: Instant,
     is_over: bool,
     meter: Meter,
+    /// What runs keeps its model in memory.
+    _model: Arc<ServedModel>,
     _handle: Handle,
     place: Place,
 }
@@ -33,6 +36,7 @@ pub(crate) struct Place {
     _permit: Arc<OwnedSemaphorePermit>,
     /// Who pays for the tokens.
     holder: Option<Arc<Holder>>,
+    trace: TraceContext,
 }
 
 impl FromRequestParts<App> for Place {
@@ -41,7 +45,7 @@ impl FromRequestParts<App> for Place {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> ApiResult<Self> {
         let permit = take(&app.generations, app.limits.generations)?;
         let holder = parts.extensions.get::<Arc<Holder>>().cloned();
-        Ok(Self { _permit: Arc::new(permit), holder })
+        Ok(Self { _permit: Arc::new(permit), holder, trace: TraceContext::of(parts) })
     }
 }
 
@@ -53,6 +57,7 @@ struct Meter {
     /// Of each choice.
     last: Vec<Option<Instant>>,
     is_finished: bool,
+    span: Option<OpenSpan>,
 }
 
 impl Meter {
@@ -60,6 +65,9 @@ impl Meter {
         let now = Instant::now();
         if self.last.iter().all(Option::is_none) {
             self.app.metrics.first_token(&self.model, now - self.start);
+            if let Some(span) = &mut self.span {
+                span.first_token(now - self.start);
+            }
         }
         let Some(last) = self.last.get_mut(choice) else { return };
         if let Some(before) = last.replace(now) {
@@ -70,6 +78,21 @@ impl Meter {
     fn finished(&mut self, usage: Usage) {
         self.is_finished = true;
         self.app.metrics.finished(&self.model, usage);
+        if let Some(span) = &mut self.span {
+            span.finished(usage);
+        }
+    }
+
+    fn choice(&mut self, reason: FinishReason) {
+        if let Some(span) = &mut self.span {
+            span.choice(reason);
+        }
+    }
+
+    fn failed(&mut self, why: &str) {
+        if let Some(span) = &mut self.span {
+            span.failed(why);
+        }
     }
 }
 
@@ -77,6 +100,7 @@ impl Drop for Meter {
     fn drop(&mut self) {
         if !self.is_finished {
             self.app.metrics.failed(&self.model);
+            self.failed("cancelled");
         }
     }
 }
@@ -91,6 +115,7 @@ impl Shared {
     ) -> ApiResult<Generation> {
         let generate = model.generate.clone().ok_or_else(|| cannot(model, "generate text"))?;
         let (start, n) = (Instant::now(), request.sampling.n);
+        let span = self.telemetry.begin(&place.trace, &model.card.name, &request.sampling, &self.random);
         let (sender, events) = mpsc::unbounded_channel();
         let sink = Box::new(move |event| drop(sender.send(event)));
         // A long prompt is rendered and encoded here, which is no work for an async thread.
@@ -99,6 +124,7 @@ impl Shared {
             events,
             deadline: start + self.limits.generation_time,
             is_over: false,
+            _model: model.clone(),
             _handle: started.map_err(lost)??,
             meter: Meter {
                 app: self.clone(),
@@ -106,6 +132,7 @@ impl Shared {
                 start,
                 last: vec![None; n],
                 is_finished: false,
+                span,
             },
             place: place.clone(),
         })
@@ -140,13 +167,21 @@ impl Generation {
             return Ok(None);
         }
         let next = tokio::time::timeout_at(self.deadline, self.events.recv()).await;
-        let event = next.map_err(|_| ApiError::new(ErrorKind::Timeout, "the generation took too long"))?;
+        let Ok(event) = next else {
+            self.meter.failed("timeout");
+            return Err(ApiError::new(ErrorKind::Timeout, "the generation took too long"));
+        };
         match event {
             None => Err(ApiError::internal("the model's events stopped before the end")),
-            Some(GenerateEvent::Error(error)) => Err(error.into()),
+            Some(GenerateEvent::Error(error)) => {
+                let error = ApiError::from(error);
+                self.meter.failed(error.kind.as_str());
+                Err(error)
+            }
             Some(event) => {
                 match &event {
                     GenerateEvent::Token(token) if token.id.is_some() => self.meter.token(token.choice),
+                    GenerateEvent::Finished { reason, .. } => self.meter.choice(*reason),
                     GenerateEvent::Usage(usage) => {
                         self.is_over = true;
                         self.meter.finished(*usage);

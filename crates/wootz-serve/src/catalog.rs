@@ -5,6 +5,7 @@
 //!         blocks, so handlers open models off the async threads.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use crate::metrics::Number;
 use wootz_text::{
@@ -13,23 +14,55 @@ use wootz_text::{
 
 /// The models of a server.
 pub trait Catalog: Send + Sync {
-    /// What can be named, loaded or not. Cheap.
+    /// What can be named, loaded or not. May read headers of files, never weights.
     fn list(&self) -> Vec<ModelCard>;
 
-    /// The model of that name, loaded. Blocks while it loads.
+    /// The model of that name, loaded. Blocks while it loads. Whoever holds it keeps it in memory.
     ///
     /// # Errors
     /// An unknown name, no room for it, or files that are broken.
-    fn open(&self, name: &str) -> Result<Arc<ServedModel>, CatalogError>;
+    fn open(&self, name: &str, stay: Stay) -> Result<Arc<ServedModel>, CatalogError>;
 
-    /// Fetches a model from where models come from, telling how far it is. Blocks.
+    /// What is in memory; looking makes nothing stay longer.
+    fn loaded(&self) -> Vec<Loaded>;
+
+    /// Takes a model out of memory as soon as nobody holds it. Whether it was there and may go.
+    fn put_away(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
+
+    /// Fetches a model from where models come from, telling from any thread how far it is. Blocks.
     ///
     /// # Errors
-    /// [`CatalogError::Unsupported`] unless a catalogue can do that.
-    fn pull(&self, name: &str, tell: &mut dyn FnMut(PullProgress)) -> Result<(), CatalogError> {
+    /// [`CatalogError::Unsupported`] unless a catalogue can do that, [`CatalogError::Forbidden`] where it must not.
+    fn pull(&self, name: &str, tell: &(dyn Fn(PullProgress) + Sync)) -> Result<(), CatalogError> {
         let _ = (name, tell);
         Err(CatalogError::Unsupported { what: "fetching models: `wootz pull` does".to_owned() })
     }
+}
+
+/// How long a model stays in memory after it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stay {
+    /// As the server was told when it started.
+    #[default]
+    Usual,
+    /// So long; zero: until nobody holds it.
+    For(Duration),
+    /// Until room is needed.
+    ForEver,
+}
+
+/// A model that is in memory.
+#[derive(Clone)]
+pub struct Loaded {
+    /// The model.
+    pub model: Arc<ServedModel>,
+    /// When it will be put away if nobody asks for it; `None`: when room is needed.
+    pub expires: Option<SystemTime>,
+    /// Memory that was set aside for weights and states.
+    pub n_bytes: u64,
 }
 
 /// How far a file is.
@@ -137,6 +170,12 @@ pub enum CatalogError {
         /// What is in the way.
         why: String,
     },
+    /// Whoever started the server does not want it.
+    #[error("{why}")]
+    Forbidden {
+        /// What forbids it.
+        why: String,
+    },
     /// It is there and cannot be loaded.
     #[error("model `{name}` cannot be loaded: {why}")]
     Failed {
@@ -173,11 +212,20 @@ impl Catalog for FixedCatalog {
         self.models.iter().map(|model| ModelCard { is_loaded: true, ..model.card.clone() }).collect()
     }
 
-    fn open(&self, name: &str) -> Result<Arc<ServedModel>, CatalogError> {
+    fn open(&self, name: &str, _stay: Stay) -> Result<Arc<ServedModel>, CatalogError> {
         let found = self.models.iter().find(|model| model.card.name == name);
         found.cloned().ok_or_else(|| CatalogError::NotFound {
             name: name.to_owned(),
             known: self.models.iter().map(|model| model.card.name.clone()).collect(),
         })
+    }
+
+    fn loaded(&self) -> Vec<Loaded> {
+        let loaded = |model: &Arc<ServedModel>| Loaded {
+            model: model.clone(),
+            expires: None,
+            n_bytes: model.card.size_bytes,
+        };
+        self.models.iter().map(loaded).collect()
     }
 }

@@ -30,6 +30,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// Spans cannot be sent there.
+    #[error(
+        "`{endpoint}` takes no spans: expected http://HOST:PORT/PATH\nhint: a collector on this machine forwards them over TLS"
+    )]
+    Telemetry {
+        /// What was asked for.
+        endpoint: String,
+    },
     /// Threads or signals could not be had.
     #[error("could not start the server's runtime")]
     Runtime(#[source] std::io::Error),

@@ -33,6 +33,17 @@ pub(crate) struct Refused {
     pub why: &'static str,
 }
 
+/// Reads a body as the handler of `path` does, and leaves it at that; `None`: nobody there takes a body of fields.
+///
+/// For those who try bodies that nobody means. `Ok`: the handler would go on and ask a model.
+pub fn read_body(path: &str, body: &[u8]) -> Option<Result<(), String>> {
+    let limits = crate::Limits::default();
+    let read = crate::openai::read_body(path, body, &limits)
+        .or_else(|| crate::anthropic::read_body(path, body, &limits))
+        .or_else(|| crate::ollama::read_body(path, body, &limits));
+    read.map(|read| read.map_err(|error| error.message))
+}
+
 /// A row of [`FieldTable::refused`].
 pub(crate) const fn refused(
     field: &'static str,

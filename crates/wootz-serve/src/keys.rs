@@ -32,14 +32,17 @@ pub enum Scope {
     Files,
     /// Numbers about the server.
     Metrics,
+    /// Fetching models.
+    Pull,
 }
 
 impl Scope {
-    const ALL: [(&str, Scope); 4] = [
+    const ALL: [(&str, Scope); 5] = [
         ("generate", Self::Generate),
         ("embed", Self::Embed),
         ("files", Self::Files),
         ("metrics", Self::Metrics),
+        ("pull", Self::Pull),
     ];
 
     /// What an address needs; lists of models are open to every key.
@@ -48,6 +51,7 @@ impl Scope {
             ["/v1/embeddings", "/v1/rerank", "/v2/rerank", "/v1/score", "/api/embed", "/rerank"];
         match path {
             "/metrics" => Some(Self::Metrics),
+            "/api/pull" => Some(Self::Pull),
             "/score" => Some(Self::Embed),
             _ if path.starts_with("/v1/files") || path.starts_with("/v1/batches") => Some(Self::Files),
             _ if EMBED.iter().any(|start| path.starts_with(start)) => Some(Self::Embed),
@@ -150,7 +154,7 @@ fn scopes(names: &str) -> Result<BTreeSet<Scope>, KeyError> {
         let found = Scope::ALL.iter().find(|(known, _)| *known == name).map(|(_, scope)| *scope);
         found.ok_or_else(|| {
             KeyError::new(format!(
-                "`scopes`: expected `generate`, `embed`, `files` or `metrics`, got `{name}`"
+                "`scopes`: expected `generate`, `embed`, `files`, `metrics` or `pull`, got `{name}`"
             ))
         })
     };

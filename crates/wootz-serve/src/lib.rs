@@ -29,15 +29,18 @@ mod openai;
 mod server;
 mod sse;
 mod studio;
+mod telemetry;
 mod tls;
 
 pub use catalog::{
-    Catalog, CatalogError, FixedCatalog, ModelCard, Numbers, PullProgress, ServedModel, Tokenize,
+    Catalog, CatalogError, FixedCatalog, Loaded, ModelCard, Numbers, PullProgress, ServedModel, Stay,
+    Tokenize,
 };
 pub use error::Error;
-pub use fields::field_tables;
+pub use fields::{field_tables, read_body};
 pub use keys::{ApiKey, KeyError, Scope};
 pub use limits::Limits;
 pub use metrics::{Number, NumberValue};
 pub use server::{Server, ServerOptions, Stopper};
+pub use telemetry::TelemetryOptions;
 pub use tls::TlsFiles;

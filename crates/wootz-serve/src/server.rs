@@ -27,7 +27,11 @@ use crate::jobs::{self, Disk};
 use crate::keys::{ApiKey, Holder};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::telemetry::{Telemetry, TelemetryOptions};
 use crate::tls::{self, TlsFiles};
+
+/// Until the last spans must have been taken.
+const LAST_SPANS: Duration = Duration::from_secs(3);
 
 /// Headers of one request.
 const MAX_HEADERS: usize = 100;
@@ -47,6 +51,8 @@ pub struct ServerOptions {
     pub tls: Option<TlsFiles>,
     /// Where files and batches are kept; without it there are none.
     pub folder: Option<PathBuf>,
+    /// Where spans of generations go; without it there are none.
+    pub telemetry: Option<TelemetryOptions>,
     /// Whether SIGTERM and SIGINT stop the server.
     pub handle_signals: bool,
 }
@@ -61,6 +67,7 @@ impl ServerOptions {
             limits: Limits::default(),
             tls: None,
             folder: None,
+            telemetry: None,
             handle_signals: false,
         }
     }
@@ -96,6 +103,9 @@ impl Server {
         let address = options.address;
         if !address.ip().is_loopback() && options.keys.is_empty() {
             return Err(Error::PublicWithoutKey { address });
+        }
+        if let Some(telemetry) = options.telemetry.as_ref().filter(|telemetry| !telemetry.is_valid()) {
+            return Err(Error::Telemetry { endpoint: telemetry.endpoint.clone() });
         }
         let listen = |source| Error::Listen { address, source };
         let listener = std::net::TcpListener::bind(address).map_err(listen)?;
@@ -140,10 +150,14 @@ impl Server {
         let limits = self.options.limits.clone();
         let now = Instant::now();
         let keys = self.options.keys.into_iter().map(|key| Arc::new(Holder::new(key, now)));
+        let (telemetry, exporting) = Telemetry::new(self.options.telemetry);
+        let over = watch::Sender::new(false);
+        let exporting = exporting.map(|exporting| tokio::spawn(exporting.run(over.subscribe())));
         let app = Arc::new(Shared {
             catalog: self.catalog,
             keys: keys.collect(),
             metrics: Metrics::default(),
+            telemetry,
             origins: self.options.origins,
             is_loopback: self.address.ip().is_loopback(),
             generations: Arc::new(Semaphore::new(limits.generations)),
@@ -161,6 +175,10 @@ impl Server {
         app.is_draining.store(true, Ordering::Release);
         let all = u32::try_from(app.limits.connections).unwrap_or(u32::MAX);
         let _ = tokio::time::timeout(app.limits.drain_time, connections.acquire_many(all)).await;
+        if let Some(exporting) = exporting {
+            over.send_replace(true);
+            let _ = tokio::time::timeout(LAST_SPANS, exporting).await;
+        }
         Ok(())
     }
 }

@@ -66,6 +66,8 @@ pub enum Prompt {
         tools: Vec<ToolSpec>,
         /// Further variables of the template (`enable_thinking`).
         variables: serde_json::Map<String, serde_json::Value>,
+        /// Whether the last message is continued instead of answered.
+        continues: bool,
     },
 }
 
@@ -89,7 +91,7 @@ impl From<Vec<TokenId>> for Prompt {
 
 impl From<Vec<Message>> for Prompt {
     fn from(messages: Vec<Message>) -> Self {
-        Self::Chat { messages, tools: Vec::new(), variables: serde_json::Map::new() }
+        Self::Chat { messages, tools: Vec::new(), variables: serde_json::Map::new(), continues: false }
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Sampling {
     pub constraint: Option<Constraint>,
     /// What happens when prompt and answer do not fit the context. Default [`ContextFull::Error`].
     pub context_full: ContextFull,
+    /// Whether guesses at what comes next may be run along, which changes speed and never a token. Default true.
+    pub guesses: bool,
 }
 
 impl Default for Sampling {
@@ -99,6 +101,7 @@ impl Default for Sampling {
             search: Search::Sample,
             constraint: None,
             context_full: ContextFull::Error,
+            guesses: true,
         }
     }
 }

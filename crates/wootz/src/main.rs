@@ -9,6 +9,7 @@ mod adapters;
 mod commands;
 mod machine;
 mod model_choice;
+mod otlp;
 mod output;
 mod random_model;
 mod sampling_args;

@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use crate::otlp;
 use anyhow::{Context, Result, ensure};
 use wootz_remote::{Hub, HubOptions, OFFICIAL_ENDPOINT, Places, Proxy, Token};
 
@@ -50,6 +51,14 @@ impl Settings {
     /// Where models may be.
     pub fn places(&self) -> Places {
         Places { models: self.home.join("models"), hf_hub: self.hf_hub.clone() }
+    }
+
+    /// Where spans of served generations go, if anywhere. `flag` wins over variables.
+    ///
+    /// # Errors
+    /// Variables that say what cannot be done here.
+    pub fn telemetry(&self, flag: Option<&str>) -> Result<Option<wootz_serve::TelemetryOptions>> {
+        otlp::options(&variable, flag, self.hub.offline)
     }
 
     /// A connection to the Hub. Nothing is sent yet.

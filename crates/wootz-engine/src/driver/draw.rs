@@ -32,6 +32,8 @@ struct Choice {
     ignore_eos: bool,
     /// Whether forced tokens may be taken without their logits.
     jumps: bool,
+    /// Whether guesses may be run along.
+    guesses: bool,
 }
 
 /// When a constrained answer must come to its end: where the tokens that are left are just enough.
@@ -93,6 +95,7 @@ impl DrawDriver {
                 closing: Closing::default(),
                 ignore_eos: sampling.ignore_eos,
                 // What is reported or fed back needs the logits.
+                guesses: sampling.guesses,
                 jumps: sampling.logprobs.is_none() && sampling.mirostat.is_none(),
             })
         };
@@ -105,6 +108,11 @@ impl DrawDriver {
 
     pub(super) fn n_branches(&self) -> usize {
         self.choices.len().max(1)
+    }
+
+    /// Whether guesses may be run along.
+    pub(super) fn takes_guesses(&self) -> bool {
+        self.choices.iter().any(|choice| choice.guesses)
     }
 
     /// The guides that will be asked for a mask after the next step.
@@ -231,7 +239,7 @@ impl Choice {
     fn guess(&mut self, branch: &Branch, desk: &Desk) -> Vec<TokenId> {
         // The last token of an answer needs no guess behind it.
         let most = desk.max_guess.min(branch.planned_len.saturating_sub(branch.token_ids.len() + 1));
-        if most == 0 {
+        if most == 0 || !self.guesses {
             return Vec::new();
         }
         let mut guess = self.lookup.guess(&branch.token_ids, most);

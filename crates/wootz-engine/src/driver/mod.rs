@@ -213,7 +213,7 @@ impl Driver {
 
     /// Whether guesses may be run along.
     pub(crate) fn takes_guesses(&self) -> bool {
-        matches!(self, Driver::Draw(_))
+        matches!(self, Driver::Draw(driver) if driver.takes_guesses())
     }
 
     /// The guides that will be asked for a mask after the next step.

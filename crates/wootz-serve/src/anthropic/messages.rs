@@ -68,7 +68,12 @@ pub(super) async fn count_tokens(
     let turn = request.validate(&app.limits)?;
     app.blocking(move || {
         let tokenize = model.tokenize.as_ref().ok_or_else(|| cannot(&model, "tell its tokens"))?;
-        let prompt = Prompt::Chat { messages: turn.messages, tools: turn.tools, variables: turn.variables };
+        let prompt = Prompt::Chat {
+            messages: turn.messages,
+            tools: turn.tools,
+            variables: turn.variables,
+            continues: turn.continues,
+        };
         Ok(Json(json!({"input_tokens": tokenize(prompt)?.len()})))
     })
     .await

@@ -241,10 +241,11 @@ impl Said {
         for (i, message) in self.messages.into_iter().enumerate() {
             message.add_to(&mut messages, &mut names, &format!("messages[{i}]"))?;
         }
-        if messages.last().is_some_and(|message| message.role == Role::Assistant) {
-            let message =
-                "expected the last message to be the user's: the beginning of an answer cannot be given";
-            return Err(ApiError::unsupported("messages", message));
+        // The assistant's last message is the beginning of its answer.
+        let continues = messages.last().is_some_and(|message| message.role == Role::Assistant);
+        if continues && messages.last().is_some_and(|message| !message.tool_calls.is_empty()) {
+            let message = "expected results of the tools that the last message calls";
+            return Err(ApiError::invalid("messages", message));
         }
         let has_tools = !self.tools.is_empty();
         let tool_choice =
@@ -262,7 +263,7 @@ impl Said {
             }
         }
         let tools = self.tools.into_iter().enumerate().map(tool).collect::<ApiResult<_>>()?;
-        Ok(Turn { messages, tools, tool_choice, variables, sampling })
+        Ok(Turn { messages, tools, tool_choice, variables, continues, sampling })
     }
 }
 

@@ -6,7 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Now, in UTC.
 pub(crate) fn now() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    of(SystemTime::now())
+}
+
+/// A moment in UTC.
+pub(crate) fn of(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     rfc3339(since.as_secs(), since.subsec_micros())
 }
 

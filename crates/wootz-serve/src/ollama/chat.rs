@@ -10,12 +10,14 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use wootz_text::{FinishReason, GenerateEvent, Reply, ReplyDelta, Usage};
 
+use super::keep_alive::stay;
 use super::plain_name;
 use super::wire::{ChatRequest, Generate, GenerateRequest};
 use crate::answer::{Answering, Said};
 use crate::api_error::ApiResult;
 use crate::app::App;
 use crate::bridge::{Generation, Place};
+use crate::catalog::Stay;
 use crate::http::body::WireBody;
 use crate::http::json::Json;
 use crate::http::{dialect, timestamp};
@@ -28,12 +30,13 @@ pub(super) async fn chat(
     WireBody(request): WireBody<ChatRequest>,
 ) -> ApiResult<Response> {
     let clock = Clock::start(&request.model);
-    let stream = request.stream;
-    let model = app.open(plain_name(&request.model)).await?;
-    let clock = clock.loaded();
+    let (stream, stay) = (request.stream, stay(request.keep_alive.as_ref())?);
+    let name = plain_name(&request.model).to_owned();
     let Some(turn) = request.validate(&app.limits)? else {
-        return Ok(Json(clock.loaded_answer(Shape::Message)).into_response());
+        return Ok(Json(load(&app, clock, &name, stay, Shape::Message).await?).into_response());
     };
+    let model = app.open_for(&name, stay).await?;
+    let clock = clock.loaded();
     let source = Source::Turn(app.answer(&place, &model, turn).await?);
     tell(app, source, clock, Shape::Message, stream).await
 }
@@ -45,11 +48,16 @@ pub(super) async fn generate(
     WireBody(request): WireBody<GenerateRequest>,
 ) -> ApiResult<Response> {
     let clock = Clock::start(&request.model);
-    let stream = request.stream;
-    let model = app.open(plain_name(&request.model)).await?;
+    let (stream, stay) = (request.stream, stay(request.keep_alive.as_ref())?);
+    let name = plain_name(&request.model).to_owned();
+    let wanted = request.validate()?;
+    if matches!(wanted, Generate::Load) {
+        return Ok(Json(load(&app, clock, &name, stay, Shape::Response).await?).into_response());
+    }
+    let model = app.open_for(&name, stay).await?;
     let clock = clock.loaded();
-    let source = match request.validate()? {
-        Generate::Load => return Ok(Json(clock.loaded_answer(Shape::Response)).into_response()),
+    let source = match wanted {
+        Generate::Load => unreachable!("answered above"),
         Generate::Raw(text, sampling) => {
             let request = wootz_text::GenerateRequest::new(text, sampling);
             Source::Raw(app.generate(&place, &model, request).await?)
@@ -57,6 +65,16 @@ pub(super) async fn generate(
         Generate::Turn(turn) => Source::Turn(app.answer(&place, &model, turn).await?),
     };
     tell(app, source, clock, Shape::Response, stream).await
+}
+
+/// A request without a text only loads a model, or puts it away.
+async fn load(app: &App, clock: Clock, name: &str, stay: Stay, shape: Shape) -> ApiResult<Value> {
+    if stay == Stay::For(Duration::ZERO) && app.catalog.list().iter().any(|card| card.name == name) {
+        app.catalog.put_away(name);
+        return Ok(clock.loaded_answer(shape, "unload"));
+    }
+    app.open_for(name, stay).await?;
+    Ok(clock.loaded_answer(shape, "load"))
 }
 
 /// Which of the two addresses answers.
@@ -137,11 +155,11 @@ impl Clock {
         line
     }
 
-    fn loaded_answer(&self, shape: Shape) -> Value {
+    fn loaded_answer(&self, shape: Shape, done: &str) -> Value {
         let mut line = self.line(true);
         let (key, content) = shape.content(Reply::default());
         line.insert(key.into(), content);
-        line.insert("done_reason".into(), "load".into());
+        line.insert("done_reason".into(), done.into());
         Value::Object(line)
     }
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use wootz_text::EmbedKind;
 
+use super::keep_alive::{KeepAlive, stay};
 use super::plain_name;
 use crate::api_error::{ApiError, ApiResult};
 use crate::app::App;
@@ -26,13 +27,14 @@ pub(super) struct EmbedRequest {
     model: String,
     input: OneOrMany,
     dimensions: Option<usize>,
+    keep_alive: Option<KeepAlive>,
 }
 
 impl WireRequest for EmbedRequest {
     const FIELDS: FieldTable = FieldTable {
         request: "POST /api/embed",
-        honoured: &["model", "input", "dimensions"],
-        no_effect: &["keep_alive", "options"],
+        honoured: &["model", "input", "dimensions", "keep_alive"],
+        no_effect: &["options"],
         refused: &[refused("truncate", &["true"], "texts are cut at the model's own length")],
     };
 }
@@ -42,13 +44,14 @@ impl WireRequest for EmbedRequest {
 pub(super) struct EmbeddingsRequest {
     model: String,
     prompt: String,
+    keep_alive: Option<KeepAlive>,
 }
 
 impl WireRequest for EmbeddingsRequest {
     const FIELDS: FieldTable = FieldTable {
         request: "POST /api/embeddings",
-        honoured: &["model", "prompt"],
-        no_effect: &["keep_alive", "options"],
+        honoured: &["model", "prompt", "keep_alive"],
+        no_effect: &["options"],
         refused: &[],
     };
 }
@@ -59,7 +62,7 @@ pub(super) async fn embed(
     WireBody(request): WireBody<EmbedRequest>,
 ) -> ApiResult<Json<Value>> {
     let start = Instant::now();
-    let model = app.open(plain_name(&request.model)).await?;
+    let model = app.open_for(plain_name(&request.model), stay(request.keep_alive.as_ref())?).await?;
     let load = start.elapsed();
     let texts = request.input.into_vec();
     if texts.len() > app.limits.texts {
@@ -88,7 +91,7 @@ pub(super) async fn embeddings(
     State(app): State<App>,
     WireBody(request): WireBody<EmbeddingsRequest>,
 ) -> ApiResult<Json<Value>> {
-    let model = app.open(plain_name(&request.model)).await?;
+    let model = app.open_for(plain_name(&request.model), stay(request.keep_alive.as_ref())?).await?;
     let (mut vectors, _) = vectors(&app, &model, vec![request.prompt]).await?;
     Ok(Json(json!({"embedding": vectors.pop()})))
 }

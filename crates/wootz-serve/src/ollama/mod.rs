@@ -5,6 +5,7 @@
 
 mod chat;
 mod embed;
+mod keep_alive;
 mod models;
 mod options;
 mod wire;
@@ -12,8 +13,10 @@ mod wire;
 use axum::Router;
 use axum::routing::{get, post};
 
+use crate::api_error::ApiResult;
 use crate::app::App;
-use crate::fields::{FieldTable, WireRequest};
+use crate::fields::{FieldTable, WireRequest, read};
+use crate::limits::Limits;
 
 pub(crate) fn router() -> Router<App> {
     Router::new()
@@ -26,6 +29,19 @@ pub(crate) fn router() -> Router<App> {
         .route("/api/show", post(models::show))
         .route("/api/pull", post(models::pull))
         .route("/api/version", get(models::version))
+}
+
+/// Reads a body as its handler does.
+pub(crate) fn read_body(path: &str, body: &[u8], limits: &Limits) -> Option<ApiResult<()>> {
+    Some(match path {
+        "/api/chat" => read(body).and_then(|request: wire::ChatRequest| request.validate(limits)).map(drop),
+        "/api/generate" => read(body).and_then(|request: wire::GenerateRequest| request.validate()).map(drop),
+        "/api/embed" => read::<embed::EmbedRequest>(body).map(drop),
+        "/api/embeddings" => read::<embed::EmbeddingsRequest>(body).map(drop),
+        "/api/show" => read::<models::ShowRequest>(body).map(drop),
+        "/api/pull" => read::<models::PullRequest>(body).map(drop),
+        _ => return None,
+    })
 }
 
 /// For the documentation.

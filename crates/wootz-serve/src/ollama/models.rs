@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::plain_name;
 use crate::api_error::{ApiError, ApiResult};
 use crate::app::App;
-use crate::catalog::{CatalogError, ModelCard, PullProgress};
+use crate::catalog::{CatalogError, Loaded, ModelCard, PullProgress};
 use crate::fields::{FieldTable, WireRequest, refused};
 use crate::http::body::WireBody;
 use crate::http::json::Json;
@@ -52,6 +52,9 @@ impl WireRequest for PullRequest {
     };
 }
 
+/// When a model expires that never does.
+const FOR_EVER: &str = "2318-01-01T00:00:00.000000Z";
+
 /// What can be named.
 pub(super) async fn tags(State(app): State<App>) -> Json<Value> {
     Json(json!({"models": app.catalog.list().iter().map(listed).collect::<Vec<_>>()}))
@@ -59,15 +62,18 @@ pub(super) async fn tags(State(app): State<App>) -> Json<Value> {
 
 /// What is loaded.
 pub(super) async fn ps(State(app): State<App>) -> Json<Value> {
-    let loaded = |card: &ModelCard| {
+    let shown = |loaded: Loaded| {
+        let card = &loaded.model.card;
         let mut model = listed(card);
-        model["expires_at"] = "0001-01-01T00:00:00Z".into();
+        // What stays until room is needed ends beyond anybody's time, as Ollama shows it.
+        let expires = loaded.expires.map_or(FOR_EVER.to_owned(), timestamp::of);
+        model["expires_at"] = expires.into();
+        model["size"] = loaded.n_bytes.into();
         model["size_vram"] = 0.into();
         model["context_length"] = card.max_seq_len.into();
         model
     };
-    let cards = app.catalog.list();
-    Json(json!({"models": cards.iter().filter(|card| card.is_loaded).map(loaded).collect::<Vec<_>>()}))
+    Json(json!({"models": app.catalog.loaded().into_iter().map(shown).collect::<Vec<_>>()}))
 }
 
 /// Which program this is.
@@ -152,7 +158,7 @@ pub(super) async fn pull(
     let (sender, mut progress) = mpsc::unbounded_channel();
     let (catalog, name) = (app.catalog.clone(), plain_name(&request.model).to_owned());
     let pulling =
-        tokio::task::spawn_blocking(move || catalog.pull(&name, &mut |progress| drop(sender.send(progress))));
+        tokio::task::spawn_blocking(move || catalog.pull(&name, &|progress| drop(sender.send(progress))));
     let finished = async move {
         let done: Result<Result<(), CatalogError>, _> = pulling.await;
         done.map_err(|error| ApiError::internal(error.to_string()))?.map_err(ApiError::from)

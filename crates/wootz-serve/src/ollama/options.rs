@@ -105,7 +105,9 @@ impl Options {
                 return Err(ApiError::invalid("options.mirostat", format!("expected 0, 1 or 2, got {n}")));
             }
         };
-        let (tau, eta) = (self.mirostat_tau.unwrap_or(5.0), self.mirostat_eta.unwrap_or(0.1));
+        let tau = in_range("options.mirostat_tau", self.mirostat_tau, 0.0..=100.0)?.unwrap_or(5.0);
+        let eta = in_range("options.mirostat_eta", self.mirostat_eta, 0.0..=1.0)?.unwrap_or(0.1);
+        let penalty = |field, value| in_range(field, value, -2.0..=2.0).map(|value| value.unwrap_or(0.0));
         let sampling = Sampling {
             max_tokens,
             temperature: in_range("options.temperature", self.temperature, 0.0..=100.0)?
@@ -119,8 +121,8 @@ impl Options {
             penalties: Penalties {
                 repetition: in_range("options.repeat_penalty", self.repeat_penalty, 0.0..=100.0)?
                     .unwrap_or(REPEAT_PENALTY),
-                presence: self.presence_penalty.unwrap_or(0.0),
-                frequency: self.frequency_penalty.unwrap_or(0.0),
+                presence: penalty("options.presence_penalty", self.presence_penalty)?,
+                frequency: penalty("options.frequency_penalty", self.frequency_penalty)?,
                 last_n,
             },
             mirostat: version.map(|version| Mirostat { version, tau, eta }),

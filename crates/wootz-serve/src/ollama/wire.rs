@@ -7,6 +7,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use wootz_text::{Constraint, Message, Role, Sampling, ToolCall};
 
+use super::keep_alive::KeepAlive;
 use super::options::Options;
 use crate::answer::{ToolChoice, Turn};
 use crate::api_error::{ApiError, ApiResult};
@@ -29,6 +30,7 @@ pub(super) struct ChatRequest {
     #[serde(default)]
     options: Map<String, Value>,
     think: Option<Value>,
+    pub keep_alive: Option<KeepAlive>,
 }
 
 /// `POST /api/generate`
@@ -46,6 +48,7 @@ pub(super) struct GenerateRequest {
     #[serde(default)]
     options: Map<String, Value>,
     think: Option<Value>,
+    pub keep_alive: Option<KeepAlive>,
 }
 
 fn yes() -> bool {
@@ -55,8 +58,8 @@ fn yes() -> bool {
 impl WireRequest for ChatRequest {
     const FIELDS: FieldTable = FieldTable {
         request: "POST /api/chat",
-        honoured: &["model", "messages", "tools", "stream", "format", "options", "think"],
-        no_effect: &["keep_alive"],
+        honoured: &["model", "messages", "tools", "stream", "format", "options", "think", "keep_alive"],
+        no_effect: &[],
         refused: &[
             refused("logprobs", &["false"], "OpenAI's API has log-probabilities"),
             refused("top_logprobs", &["0"], "OpenAI's API has log-probabilities"),
@@ -69,8 +72,8 @@ impl WireRequest for ChatRequest {
 impl WireRequest for GenerateRequest {
     const FIELDS: FieldTable = FieldTable {
         request: "POST /api/generate",
-        honoured: &["model", "prompt", "system", "raw", "stream", "format", "options", "think"],
-        no_effect: &["keep_alive"],
+        honoured: &["model", "prompt", "system", "raw", "stream", "format", "options", "think", "keep_alive"],
+        no_effect: &[],
         refused: &[
             refused("images", &["[]"], "models here read text"),
             refused("suffix", &["\"\""], "`/v1/completions` fills in"),
@@ -129,8 +132,13 @@ impl ChatRequest {
         }
         let message = |(i, message): (usize, WireMessage)| message.validate(&format!("messages[{i}]"));
         let tool = |(i, tool): (usize, WireTool)| tool.validate(&format!("tools[{i}]"), false);
+        let messages = self.messages.into_iter().enumerate().map(message).collect::<ApiResult<Vec<_>>>()?;
         Ok(Some(Turn {
-            messages: self.messages.into_iter().enumerate().map(message).collect::<ApiResult<_>>()?,
+            // As Ollama does it: what the assistant began is continued.
+            continues: messages
+                .last()
+                .is_some_and(|last| last.role == Role::Assistant && last.tool_calls.is_empty()),
+            messages,
             tools: self.tools.into_iter().enumerate().map(tool).collect::<ApiResult<_>>()?,
             tool_choice: ToolChoice::Auto,
             variables,
@@ -163,6 +171,7 @@ impl GenerateRequest {
         let messages = system.into_iter().chain([Message::user(self.prompt)]).collect();
         Ok(Generate::Turn(Turn {
             messages,
+            continues: false,
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
             variables,

@@ -19,8 +19,10 @@ pub(crate) mod wire;
 use axum::Router;
 use axum::routing::{get, post};
 
+use crate::api_error::ApiResult;
 use crate::app::App;
-use crate::fields::{FieldTable, WireRequest};
+use crate::fields::{FieldTable, WireRequest, read};
+use crate::limits::Limits;
 
 pub(crate) fn router() -> Router<App> {
     Router::new()
@@ -51,6 +53,33 @@ pub(crate) fn router() -> Router<App> {
 /// Tokens of a text.
 pub(crate) fn count_tokens(model: &crate::catalog::ServedModel, text: &str) -> usize {
     embeddings::count(model, text)
+}
+
+/// Reads a body as its handler does.
+pub(crate) fn read_body(path: &str, body: &[u8], limits: &Limits) -> Option<ApiResult<()>> {
+    Some(match path {
+        "/v1/chat/completions" => {
+            read(body).and_then(|request: wire::chat::ChatRequest| request.validate(limits)).map(drop)
+        }
+        "/v1/responses" => {
+            read(body).and_then(|request: wire::response::ResponseRequest| request.validate(limits)).map(drop)
+        }
+        "/v1/completions" => read(body)
+            .and_then(|request: wire::completion::CompletionRequest| request.validate(limits))
+            .map(drop),
+        "/v1/embeddings" => read(body)
+            .and_then(|request: wire::embedding::EmbeddingRequest| request.validate(limits))
+            .map(drop),
+        "/v1/tokenize" => {
+            read(body).and_then(|request: wire::token::TokenizeRequest| request.validate()).map(drop)
+        }
+        "/v1/detokenize" => read::<wire::token::DetokenizeRequest>(body).map(drop),
+        "/apply-template" => read::<template::TemplateRequest>(body).map(drop),
+        "/v1/batches" => read::<batches::BatchRequest>(body).map(drop),
+        "/v1/rerank" => read::<rerank::RerankRequest>(body).map(drop),
+        "/v1/score" => read::<rerank::ScoreRequest>(body).map(drop),
+        _ => return None,
+    })
 }
 
 /// For the documentation.

@@ -103,7 +103,7 @@ impl TemplateRequest {
                 .zip(model.tokenize.as_ref())
                 .ok_or_else(|| cannot(model, "tell its tokens"))?;
             let variables = self.chat_template_kwargs;
-            let token_ids = tokenize(Prompt::Chat { messages, tools, variables })?;
+            let token_ids = tokenize(Prompt::Chat { messages, tools, variables, continues: false })?;
             let piece = |id| {
                 let bytes = tokenizer.token_bytes(id).unwrap_or_default();
                 let piece = String::from_utf8(bytes)

@@ -79,7 +79,8 @@ fn what_cannot_be_honoured_is_refused_by_name() {
     check(json!({"max_tokens": 0}), "`max_tokens`");
     check(json!({"max_tokens": -5}), "`max_tokens`");
     check(json!({"temperature": 9}), "`temperature`");
-    check(json!({"messages": [{"role": "assistant", "content": "x"}]}), "`messages`");
+    let calls = json!([{"type": "tool_use", "id": "t", "name": "add", "input": {}}]);
+    check(json!({"messages": [{"role": "assistant", "content": calls}]}), "`messages`");
     check(
         json!({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}),
         "`messages[0].content[0].type`",
@@ -87,4 +88,14 @@ fn what_cannot_be_honoured_is_refused_by_name() {
     check(json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}), "`tools[0].type`");
     check(json!({"tools": tools(), "tool_choice": {"type": "tool", "name": "x"}}), "`tool_choice`");
     check(json!({"thinking": {"type": "deep"}}), "`thinking.type`");
+}
+
+#[test]
+fn the_beginning_of_an_answer_is_continued() {
+    let rig = Rig::start(ScriptedModel::new([" and more"]));
+    let messages = json!([{"role": "user", "content": "Say it."}, {"role": "assistant", "content": "It"}]);
+    let json = ask(&rig, json!({"messages": messages})).json();
+    assert_eq!(json["content"][0]["text"], " and more", "{json}");
+    let Prompt::Chat { continues, .. } = rig.model.requests().remove(0).prompt else { panic!() };
+    assert!(continues);
 }

@@ -202,3 +202,27 @@ fn a_model_s_failure_is_told() {
     assert_eq!(busy.status, 429);
     assert!(busy.headers.contains("retry-after: 1"));
 }
+
+#[test]
+fn an_answer_can_be_begun_by_the_client() {
+    let rig = Rig::start(ScriptedModel::new([" and more", "anew"]));
+    let ask = |extra: Value| {
+        let mut request = json!({"model": "scripted", "messages": [
+            {"role": "user", "content": "Say it."}, {"role": "assistant", "content": "It"}]});
+        request.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        rig.post("/v1/chat/completions", &request)
+    };
+    let answer = ask(json!({"continue_final_message": true, "add_generation_prompt": false})).json();
+    assert_eq!(answer["choices"][0]["message"]["content"], " and more", "{answer}");
+    assert_eq!(ask(json!({})).status, 200);
+    let continues = |index: usize| match &rig.model.requests()[index].prompt {
+        Prompt::Chat { continues, .. } => *continues,
+        other => panic!("{other:?}"),
+    };
+    assert!(continues(0) && !continues(1));
+    let both = ask(json!({"continue_final_message": true, "add_generation_prompt": true}));
+    assert!(both.status == 400 && both.body.contains("add_generation_prompt"), "{}", both.body);
+    let user = json!([{"role": "user", "content": "x"}]);
+    let wrong = ask(json!({"continue_final_message": true, "messages": user}));
+    assert!(wrong.status == 400 && wrong.body.contains("continue_final_message"), "{}", wrong.body);
+}

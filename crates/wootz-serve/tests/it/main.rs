@@ -14,4 +14,5 @@ mod ranking;
 mod responses;
 mod rig;
 mod studio;
+mod telemetry;
 mod vectors;

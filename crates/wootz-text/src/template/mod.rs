@@ -27,7 +27,7 @@ use serde_json::{Map, Value as Json};
 pub use strftime::Now;
 
 use self::budget::Budget;
-use crate::{Message, ToolSpec};
+use crate::{Content, ContentPart, Message, ToolSpec};
 
 /// Longest template.
 const MAX_TEMPLATE_BYTES: usize = 1 << 19;
@@ -70,6 +70,9 @@ pub struct ChatInput<'a> {
     /// What `strftime_now` shows; `None`: the system's clock in UTC.
     pub now: Option<Now>,
 }
+
+/// Behind a message that goes on; nobody writes letters of the private area at the end of a text.
+const OPEN_END: &str = "\u{f8f0}\u{e0e0}\u{f8f1}";
 
 /// A rendered conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,6 +226,39 @@ impl ChatTemplate {
         Ok(without_marks(&text, marks))
     }
 
+    /// Renders a conversation whose last message goes on: the text ends where its content does.
+    ///
+    /// The place is found by a mark behind the content. The opening of a turn is not added.
+    ///
+    /// # Errors
+    /// Those of [`render`](Self::render); a last message without text, or a template that does not show its end.
+    pub fn render_open(&self, input: &ChatInput) -> Result<Rendered, TemplateError> {
+        let wrong = |what: &str| TemplateError::new(input.template.unwrap_or("default"), what);
+        let mut messages = input.messages.to_vec();
+        let last = messages.last_mut().filter(|last| last.tool_calls.is_empty());
+        let last = last.ok_or_else(|| wrong("the last message cannot go on: it calls tools or is none"))?;
+        match &mut last.content {
+            Content::Text(text) => text.push_str(OPEN_END),
+            Content::Parts(parts) => match parts.last_mut() {
+                Some(ContentPart::Text(text)) => text.push_str(OPEN_END),
+                _ => return Err(wrong("the last message cannot go on: it does not end with a text")),
+            },
+        }
+        let mut rendered =
+            self.render(&ChatInput { messages: &messages, add_generation_prompt: false, ..input.clone() })?;
+        let end = rendered.text.rfind(OPEN_END);
+        let end = end.ok_or_else(|| wrong("the template does not show the end of the last message"))?;
+        if rendered.text[..end].contains(OPEN_END) {
+            return Err(wrong("the template shows the last message twice"));
+        }
+        rendered.text.truncate(end);
+        rendered.assistant.retain(|range| range.start < end);
+        if let Some(range) = rendered.assistant.last_mut() {
+            range.end = range.end.min(end);
+        }
+        Ok(rendered)
+    }
+
     fn choose(&self, input: &ChatInput) -> Result<&Named, TemplateError> {
         let find = |name: &str| self.templates.iter().find(|template| template.name == name);
         if let Some(name) = input.template {
@@ -329,4 +365,22 @@ fn read_file(path: &Path) -> Result<Option<String>, TemplateError> {
         Ok(_) => {}
     }
     std::fs::read_to_string(path).map(Some).map_err(|error| fail(format!("could not be read: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_message_can_go_on() {
+        let source = "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}</s>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+        let template = ChatTemplate::new(source).unwrap();
+        let messages = [Message::user("Say it."), Message::assistant("It is ")];
+        let input = ChatInput { messages: &messages, add_generation_prompt: true, ..ChatInput::default() };
+        assert_eq!(template.render_open(&input).unwrap().text, "<user>Say it.</s><assistant>It is ");
+        let hidden = ChatTemplate::new("{{ messages[0].content }}").unwrap();
+        assert!(hidden.render_open(&input).unwrap_err().to_string().contains("does not show the end"));
+        let none = ChatInput::default();
+        assert!(template.render_open(&none).is_err());
+    }
 }

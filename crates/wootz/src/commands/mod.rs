@@ -21,6 +21,8 @@ mod tokenizer;
 
 use clap::Subcommand;
 
+pub(crate) use pull::check_space;
+
 use crate::output;
 use crate::settings::Settings;
 

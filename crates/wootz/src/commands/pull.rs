@@ -72,7 +72,7 @@ impl PullArgs {
 }
 
 /// Refuses to begin what the disk cannot hold.
-fn check_space(files: &[RemoteFile], request: &PullRequest) -> Result<()> {
+pub(crate) fn check_space(files: &[RemoteFile], request: &PullRequest) -> Result<()> {
     let here = |file: &RemoteFile| std::fs::metadata(file.path.below(&request.folder)).map_or(0, |m| m.len());
     let missing: u64 = files.iter().map(|file| file.size_bytes.unwrap_or(0).saturating_sub(here(file))).sum();
     let free = machine::free_bytes(&request.folder).unwrap_or(u64::MAX);

@@ -3,21 +3,19 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::json;
-use wootz_engine::{Host, LoadOptions};
-use wootz_serve::{ApiKey, FixedCatalog, Limits, ServedModel, Server, ServerOptions, TlsFiles};
+use wootz_engine::Host;
+use wootz_serve::{ApiKey, Catalog, Limits, Server, ServerOptions, TlsFiles};
 
 use super::print_json;
 use crate::model_choice::ModelChoice;
-use crate::output;
-use crate::serving::{Loading, open};
+use crate::serving::{DEFAULT_CONTEXT, Guessing, Loading, Stock, StockOptions};
 use crate::session::RunningArgs;
 use crate::settings::Settings;
-
-/// Positions of one sequence unless --ctx says more: long contexts take memory that few requests need.
-const DEFAULT_CONTEXT: usize = 16 << 10;
+use crate::{machine, output};
 
 /// Serve models over HTTP
 ///
@@ -28,6 +26,7 @@ const DEFAULT_CONTEXT: usize = 16 << 10;
   wootz serve
   wootz serve models/llama models/all-MiniLM-L6-v2 --port 9000
   wootz serve small=models/llama --host 0.0.0.0 --api-key-file keys.txt
+  wootz serve --all --keep-alive 5m --memory 16G
 
   curl http://127.0.0.1:8080/v1/chat/completions -d '{\"model\": \"wootz-small\", \"messages\": [{\"role\": \"user\", \"content\": \"Tell me a story.\"}]}'")]
 pub(crate) struct ServeArgs {
@@ -43,7 +42,7 @@ pub(crate) struct ServeArgs {
     /// Key that clients must show; may be given several times
     #[arg(long, value_name = "KEY")]
     api_key: Vec<String>,
-    /// File of keys, one per line: sha256:DIGEST, then any of scopes=generate,embed,files,metrics rpm=60 tpm=100000
+    /// File of keys, one per line: sha256:DIGEST, then any of scopes=generate,embed,files,metrics,pull rpm=60 tpm=100000
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
     /// Certificate with its chain, PEM; serves HTTPS
@@ -61,6 +60,24 @@ pub(crate) struct ServeArgs {
     /// Requests that may wait; further ones get status 429
     #[arg(long, value_name = "N", default_value_t = 56, value_parser = clap::value_parser!(u16).range(0..=8192))]
     queue: u16,
+    /// What guesses ahead, which changes no answer: lookup, off, layers:N (the model's own first N), or a small model
+    #[arg(long, value_name = "MODEL", default_value = "lookup")]
+    draft: String,
+    /// Memory that all models together may take, 8G; most of what is free without it
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    memory: Option<u64>,
+    /// How long a model stays in memory after it was asked for, 90s, 5m, 1h; until room is needed without it
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    keep_alive: Option<Duration>,
+    /// Serve all models of the home, too; each is loaded when it is asked for
+    #[arg(long)]
+    all: bool,
+    /// Send a span of every generation to an OpenTelemetry collector, http://localhost:4318
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
+    /// Let clients have models fetched from the Hub (POST /api/pull), and serve them
+    #[arg(long)]
+    allow_pull: bool,
     /// Print {"address", "models"} instead of the address
     #[arg(long)]
     json: bool,
@@ -83,13 +100,17 @@ impl ServeArgs {
                 .zip(self.tls_key.clone())
                 .map(|(certificate, key)| TlsFiles { certificate, key }),
             folder: Some(settings.home.join("serve")),
+            telemetry: settings.telemetry(self.otlp.as_deref())?,
             handle_signals: true,
             ..ServerOptions::at(SocketAddr::new(self.host, self.port))
         };
-        let host = Arc::new(Host::start().context("starting the compute thread")?);
-        let models = self.load(&host)?;
-        let names: Vec<String> = models.iter().map(|model| model.card.name.clone()).collect();
-        let server = Server::bind(options, Arc::new(FixedCatalog::new(models)))?;
+        let stock = self.stock(settings)?;
+        let server = Server::bind(options, stock.clone())?;
+        let later = stock.load_named()?;
+        if !later.is_empty() {
+            eprintln!("loaded when asked for, as there is no room for all: {}", later.join(", "));
+        }
+        let names: Vec<String> = stock.list().into_iter().map(|card| card.name).collect();
         let scheme = if self.tls_cert.is_some() { "https" } else { "http" };
         let address = format!("{scheme}://{}", server.address());
         if self.json {
@@ -104,56 +125,39 @@ impl ServeArgs {
         Ok(server.run()?)
     }
 
-    fn load(&self, host: &Arc<Host>) -> anyhow::Result<Vec<ServedModel>> {
-        let device = Arc::new(self.running.device());
-        let mut opened: Vec<ServedModel> = Vec::new();
-        for (name, choice) in self.choices()? {
-            anyhow::ensure!(
-                opened.iter().all(|model| model.card.name != name),
-                "two models are called `{name}`\nhint: NAME=MODEL gives one another name"
-            );
-            let loading = Loading {
-                host: host.clone(),
-                device: device.clone(),
-                options: self.load_options(&choice)?,
-                max_queued: usize::from(self.queue).max(1) + usize::from(self.parallel),
-            };
-            opened.push(
-                open(&name, &choice, &loading).with_context(|| format!("serving `{}`", choice.name()))?,
-            );
-        }
-        Ok(opened)
-    }
-
-    fn load_options(&self, choice: &ModelChoice) -> anyhow::Result<LoadOptions> {
-        let model = choice.open()?;
-        let network = &model.network;
-        let (parallel, own) = (usize::from(self.parallel), network.config.max_seq_len);
-        let context = match self.running.context_limit() {
-            Some(context) => context,
-            None if own > DEFAULT_CONTEXT => {
-                eprintln!(
-                    "`{}`: {DEFAULT_CONTEXT} of {own} positions\nhint: --ctx N for more",
-                    choice.name()
-                );
-                DEFAULT_CONTEXT
+    fn stock(&self, settings: &Settings) -> anyhow::Result<Arc<Stock>> {
+        let choices = self.choices()?;
+        for (name, choice) in &choices {
+            let own = choice.open()?.network.config.max_seq_len;
+            if self.running.context_limit().is_none() && own > DEFAULT_CONTEXT {
+                eprintln!("`{name}`: {DEFAULT_CONTEXT} of {own} positions\nhint: --ctx N for more");
             }
-            None => own,
+        }
+        let parallel = usize::from(self.parallel);
+        let loading = Loading {
+            host: Arc::new(Host::start().context("starting the compute thread")?),
+            device: Arc::new(self.running.device()),
+            running: self.running.clone(),
+            parallel,
+            max_queued: usize::from(self.queue).max(1) + parallel,
+            guessing: Guessing::parse(&self.draft)?,
         };
-        Ok(LoadOptions {
-            max_context: Some(context),
-            n_sequences: parallel,
-            // Few requests fill their context: blocks are shared, and who finds none waits.
-            n_positions: Some((context * parallel).min(context.max(4 * DEFAULT_CONTEXT))),
-            max_batch_tokens: self.running.chunk(),
-            kv_type: Some(self.running.kv_type(&model)),
-            ..LoadOptions::default()
-        })
+        let hub = match self.allow_pull {
+            true => Some((settings.connect()?, settings.places())),
+            false => None,
+        };
+        let options = StockOptions {
+            max_bytes: self.memory.or_else(free_memory).unwrap_or(u64::MAX),
+            time_to_live: self.keep_alive,
+            places: (self.all || self.allow_pull).then(|| settings.places()),
+            hub,
+        };
+        Stock::new(choices, loading, options)
     }
 
     /// Names and models.
     fn choices(&self) -> anyhow::Result<Vec<(String, ModelChoice)>> {
-        if self.models.is_empty() {
+        if self.models.is_empty() && !self.all {
             return Ok(vec![("wootz-small".to_owned(), ModelChoice::BuiltIn)]);
         }
         let one = |model: &String| match model.split_once('=') {
@@ -189,9 +193,60 @@ fn short_name(model: &str) -> String {
     name.strip_suffix(".gguf").unwrap_or(&name).to_owned()
 }
 
+/// Most of the memory that is free now.
+fn free_memory() -> Option<u64> {
+    machine::Memory::detect().available_bytes.map(|n_bytes| n_bytes / 10 * 9)
+}
+
+/// `8G`, `512M`, `1500000000`
+fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("expected a number of bytes, with K, M or G behind it if you like, got `{text}`");
+    let n_digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..n_digits].parse().map_err(|_| wrong())?;
+    let unit = match text[n_digits..].to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(unit).filter(|&n_bytes| n_bytes > 0).ok_or_else(wrong)
+}
+
+/// `90s`, `5m`, `1h`
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("expected a time such as 90s, 5m or 1h, got `{text}`");
+    let n_digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..n_digits].parse().map_err(|_| wrong())?;
+    let seconds = match &text[n_digits..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(wrong()),
+    };
+    // A hundred years are enough, and can be added to any moment.
+    let total = number.checked_mul(seconds).filter(|&total| total <= 100 * 365 * 86_400).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(total))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_and_times_have_units() {
+        assert_eq!(parse_size("8G"), Ok(8 << 30));
+        assert_eq!(parse_size("512MiB"), Ok(512 << 20));
+        assert_eq!(parse_size("1500"), Ok(1500));
+        assert_eq!(parse_time("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(parse_time("90"), Ok(Duration::from_secs(90)));
+        for wrong in ["", "G", "0", "-1", "99999999999999999999", "9999999999999G", "8X"] {
+            assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["", "m", "5 m", "5d", "99999999999999h"] {
+            assert!(parse_time(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn models_are_called_by_their_last_part() {

@@ -3,7 +3,11 @@
 //! Where:  made by `wootz serve`; the only place where engine, encoders and server meet.
 
 mod encoder;
+mod guessing;
 mod numbers;
 mod opened;
+mod stock;
 
-pub(crate) use opened::{Loading, open};
+pub(crate) use guessing::Guessing;
+pub(crate) use opened::{DEFAULT_CONTEXT, Loading};
+pub(crate) use stock::{Stock, StockOptions};

@@ -1,9 +1,12 @@
 //! The binary as people run it: its output, its exit codes, its folders.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod data;
+mod faults;
 mod models;
 mod serve;
+mod stock;
 mod tokenizer;
 
 use std::path::Path;

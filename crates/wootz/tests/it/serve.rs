@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use crate::{fail, wootz};
 
-struct Served {
-    child: Child,
-    address: String,
+/// A running server; it is killed when this is dropped.
+pub struct Served {
+    pub child: Child,
+    pub address: String,
 }
 
 impl Drop for Served {
@@ -20,29 +21,37 @@ impl Drop for Served {
     }
 }
 
-fn serve(home: &std::path::Path) -> Served {
-    let mut child = wootz(home)
-        .args(["serve", "--port", "0", "--json"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+/// Starts `command`, a `wootz serve`, at a free port.
+pub fn serve(command: &mut std::process::Command) -> Served {
+    let mut child =
+        command.args(["--port", "0", "--json"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     let told: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(told["models"], json!(["wootz-small"]));
     let address = told["address"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
     Served { child, address }
 }
 
-fn post(address: &str, path: &str, body: &Value) -> (u16, String) {
+/// Status and body.
+pub fn post(address: &str, path: &str, body: &Value) -> (u16, String) {
+    ask(address, "POST", path, &body.to_string())
+}
+
+/// The body as JSON.
+pub fn get(address: &str, path: &str) -> Value {
+    let (status, body) = ask(address, "GET", path, "");
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+/// Status and body.
+pub fn ask(address: &str, method: &str, path: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    let body = body.to_string();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    stream.write_all((head + &body).as_bytes()).unwrap();
+    stream.write_all((head + body).as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -52,7 +61,8 @@ fn post(address: &str, path: &str, body: &Value) -> (u16, String) {
 #[test]
 fn the_built_in_model_is_served_and_stops_when_asked() {
     let home = tempfile::tempdir().unwrap();
-    let mut served = serve(home.path());
+    let mut served = serve(wootz(home.path()).arg("serve"));
+    assert_eq!(get(&served.address, "/v1/models")["data"][0]["id"], "wootz-small");
     let request = json!({"model": "wootz-small", "temperature": 0, "max_tokens": 12,
         "messages": [{"role": "user", "content": "Tell me a story about a cat."}]});
     let (status, body) = post(&served.address, "/v1/chat/completions", &request);

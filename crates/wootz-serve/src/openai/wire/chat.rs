@@ -57,6 +57,10 @@ pub(crate) struct ChatRequest {
     guided_choice: Option<Vec<String>>,
     guided_grammar: Option<String>,
     grammar: Option<String>,
+    speculation: Option<bool>,
+    #[serde(default)]
+    continue_final_message: bool,
+    add_generation_prompt: Option<bool>,
 }
 
 impl WireRequest for ChatRequest {
@@ -98,6 +102,9 @@ impl WireRequest for ChatRequest {
             "guided_choice",
             "guided_grammar",
             "grammar",
+            "speculation",
+            "continue_final_message",
+            "add_generation_prompt",
         ],
         no_effect: NO_EFFECT,
         refused: &[
@@ -218,8 +225,10 @@ impl ChatRequest {
             ignore_eos: self.ignore_eos,
             context_full: self.context_full,
             constraint: guides.constraint(self.response_format)?,
+            speculation: self.speculation,
         };
         Ok(Turn {
+            continues: self.continue_final_message,
             messages: self.messages.into_iter().enumerate().map(message).collect::<ApiResult<_>>()?,
             tools: self.tools.into_iter().enumerate().map(tool).collect::<ApiResult<_>>()?,
             tool_choice,
@@ -240,6 +249,15 @@ impl ChatRequest {
         }
         if self.top_logprobs.is_some() && !self.logprobs {
             return Err(ApiError::invalid("top_logprobs", "expected `logprobs` true beside it"));
+        }
+        // vLLM's two switches; a turn is either opened or continued.
+        if self.add_generation_prompt.is_some_and(|opens| opens == self.continue_final_message) {
+            let message = "expected the opposite of `continue_final_message`";
+            return Err(ApiError::invalid("add_generation_prompt", message));
+        }
+        if self.continue_final_message && !self.messages.last().is_some_and(WireMessage::is_assistant) {
+            let message = "expected the last of `messages` to be the assistant's";
+            return Err(ApiError::invalid("continue_final_message", message));
         }
         if self.max_tokens.is_some() && self.max_completion_tokens.is_some() {
             return Err(ApiError::invalid("max_tokens", "expected it or `max_completion_tokens`, got both"));

@@ -51,6 +51,7 @@ pub(crate) struct CompletionRequest {
     guided_choice: Option<Vec<String>>,
     guided_grammar: Option<String>,
     grammar: Option<String>,
+    speculation: Option<bool>,
 }
 
 /// One prompt or several, as text or token ids.
@@ -96,6 +97,7 @@ impl WireRequest for CompletionRequest {
             "guided_choice",
             "guided_grammar",
             "grammar",
+            "speculation",
         ],
         no_effect: NO_EFFECT,
         refused: &[refused("store", &["false"], "answers are not stored")],
@@ -170,6 +172,7 @@ impl CompletionRequest {
             ignore_eos: self.ignore_eos,
             context_full: self.context_full,
             constraint: guides.constraint(self.response_format)?,
+            speculation: self.speculation,
         };
         let sampling = settings.validate()?;
         let suffix = self.suffix.filter(|suffix| !suffix.is_empty());

@@ -87,6 +87,11 @@ pub(crate) struct WireFunction {
 }
 
 impl WireMessage {
+    /// Whether the assistant said it, and called no tools.
+    pub(crate) fn is_assistant(&self) -> bool {
+        self.role == "assistant" && self.tool_calls.as_ref().is_none_or(|calls| calls.is_empty())
+    }
+
     /// A domain message; `at` is where it stands, `messages[2]`.
     pub(crate) fn validate(self, at: &str) -> ApiResult<Message> {
         let role = role(&self.role, at)?;

@@ -177,7 +177,7 @@ impl ResponseRequest {
         };
         sampling.validate()?;
         let tools = self.tools.into_iter().enumerate().map(tool).collect::<ApiResult<_>>()?;
-        Ok(Turn { messages, tools, tool_choice, variables, sampling })
+        Ok(Turn { messages, tools, tool_choice, variables, continues: false, sampling })
     }
 }
 

@@ -138,6 +138,7 @@ pub(crate) struct Settings {
     pub ignore_eos: Option<bool>,
     pub context_full: Option<WireContextFull>,
     pub constraint: Option<Constraint>,
+    pub speculation: Option<bool>,
 }
 
 impl Settings {
@@ -170,6 +171,7 @@ impl Settings {
             },
             context_full: self.context_full.map(Into::into).unwrap_or_default(),
             constraint: self.constraint,
+            guesses: self.speculation.unwrap_or(true),
             ..defaults
         };
         sampling.validate()?;

@@ -54,6 +54,7 @@ impl TokenizeRequest {
                     messages: messages.into_iter().enumerate().map(message).collect::<ApiResult<_>>()?,
                     tools: self.tools.into_iter().enumerate().map(tool).collect::<ApiResult<_>>()?,
                     variables: self.chat_template_kwargs,
+                    continues: false,
                 })
             }
             _ => Err(ApiError::invalid("prompt", "expected `prompt` or `messages`, one of them")),
