@@ -100,8 +100,18 @@ export async function ask(page, text) {
   await page.keyboard.press('Enter');
 }
 
-/** Waits until the last answer is complete; its text as it is read. */
+/** How many answers of a page were waited for. */
+const answers = new WeakMap();
+
+/** Waits until one more answer is complete; its text. */
 export async function answer(page) {
+  const before = answers.get(page) ?? 0;
+  const handle = await page.waitForFunction((before) => {
+    const turns = JSON.parse(localStorage.getItem('wootz.conversations') ?? '[]').flatMap(({ turns }) => turns);
+    const n = turns.filter((turn) => turn.role === 'assistant' && (turn.finish || turn.problem)).length;
+    return n > before && n;
+  }, before);
+  answers.set(page, await handle.jsonValue());
   await page.getByRole('button', { name: 'Send' }).waitFor();
   return text(page);
 }

@@ -133,6 +133,7 @@ class Studio {
     if (this.isRunning || !token || !sent) return;
     const kept = [...turn.tokens.slice(0, at), { ...choice, top: token.top }];
     const ends = await this.endTokens(sent.model);
+    if (this.isRunning) return;
     if (choice.id !== null && ends.includes(choice.id)) {
       const before = kept.slice(0, -1);
       const content = beginningOf(before, turn.content);
