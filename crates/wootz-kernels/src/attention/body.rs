@@ -104,10 +104,7 @@ impl<W: Stored> Kernel for Body<'_, W> {
             let (keys, values) = task.block(index);
             let soon = task.block((index + 1).min(blocks.end - 1));
             if task.store.dtype() == TensorType::Q8_0 {
-                for bytes in [soon.0, soon.1] {
-                    bytes.as_chunks::<64>().0.iter().for_each(|line| s.prefetch(line));
-                }
-                task.expand(s, keys, values, &mut expanded);
+                task.expand(s, [keys, soon.0], [values, soon.1], &mut expanded);
             } else if task.store.values() == Values::FirstOfKeys {
                 transpose::<S, W>(s, chunks(keys), block_len, task.spec.d_v, &mut expanded[1]);
             }
@@ -209,9 +206,9 @@ impl Task<'_> {
         (self.store.keys(block, self.kv_head), self.store.stored_values(block, self.kv_head))
     }
 
-    /// A block of 8 bits as f32.
+    /// A block of 8 bits as f32, each beside the block that comes next.
     #[inline(always)]
-    fn expand<S: Simd>(&self, s: S, keys: &[u8], values: &[u8], out: &mut [Vec<Chunk<f32>>; 2]) {
+    fn expand<S: Simd>(&self, s: S, keys: [&[u8]; 2], values: [&[u8]; 2], out: &mut [Vec<Chunk<f32>>; 2]) {
         let (AttendSpec { d_k, d_v, .. }, block_len) = (*self.spec, self.store.block_len());
         let [of_keys, of_values] = out;
         q8::expand_keys(s, keys, block_len, d_k, of_keys);

@@ -71,11 +71,11 @@ pub(super) fn put_value<S: Simd>(s: S, value: &[f32], offset: usize, block_len: 
     }
 }
 
-/// A head's keys in a block as f32, in the same order.
+/// A head's keys in a block as f32, in the same order, while the block that comes next is asked for.
 #[inline(always)]
 pub(crate) fn expand_keys<S: Simd>(
     s: S,
-    keys: &[u8],
+    [keys, soon]: [&[u8]; 2],
     block_len: usize,
     d_k: usize,
     out: &mut Vec<Chunk<f32>>,
@@ -84,12 +84,16 @@ pub(crate) fn expand_keys<S: Simd>(
     let (numbers, scales) = keys.split_at(block_len * n_pairs * 2);
     let scales = cast::<u16>(scales).expect("blocks are aligned").as_chunks::<LANES>().0;
     let numbers = numbers.as_chunks::<LANES>().0.as_chunks::<2>().0;
+    let soon = soon.as_chunks::<LANES>().0.as_chunks::<2>().0;
     out.resize(numbers.len(), [0.0; 2 * LANES]);
     for (panel, out) in out.chunks_exact_mut(n_pairs).enumerate() {
         let numbers = &numbers[panel * n_pairs..][..n_pairs];
+        let soon = &soon[panel * n_pairs..][..n_pairs];
         for (group, out) in out.chunks_mut(GROUP / 2).enumerate() {
             let scale = s.load_f16(&scales[panel * n_groups + group]);
-            for (q, out) in numbers[group * GROUP / 2..].iter().zip(out) {
+            let chunks = numbers[group * GROUP / 2..].iter().zip(&soon[group * GROUP / 2..]);
+            for ((q, soon), out) in chunks.zip(out) {
+                s.prefetch(soon);
                 for (q, out) in q.iter().zip(out.as_chunks_mut::<LANES>().0) {
                     s.store(s.mul(scale, s.sub(s.load_u8(q), s.splat(128.0))), out);
                 }
@@ -98,11 +102,11 @@ pub(crate) fn expand_keys<S: Simd>(
     }
 }
 
-/// A head's values in a block as f32, in the same order.
+/// A head's values in a block as f32, in the same order, while the block that comes next is asked for.
 #[inline(always)]
 pub(crate) fn expand_values<S: Simd>(
     s: S,
-    values: &[u8],
+    [values, soon]: [&[u8]; 2],
     block_len: usize,
     d_v: usize,
     out: &mut Vec<Chunk<f32>>,
@@ -110,15 +114,17 @@ pub(crate) fn expand_values<S: Simd>(
     let n_panels = d_v.div_ceil(LANES);
     let (numbers, scales) = values.split_at(n_panels * LANES * block_len);
     let scales = cast::<u16>(scales).expect("blocks are aligned").as_chunks::<LANES>().0;
-    let numbers = numbers.as_chunks::<LANES>().0;
+    let (numbers, soon) = (numbers.as_chunks::<LANES>().0, soon.as_chunks::<LANES>().0);
     out.resize(numbers.len() / 2, [0.0; 2 * LANES]);
     let rows = out.as_flattened_mut().as_chunks_mut::<LANES>().0;
     for (panel, rows) in rows.chunks_exact_mut(block_len).enumerate() {
         for (i, rows) in rows.chunks_exact_mut(LANES).enumerate() {
             let mut scale = [0.0; LANES];
             s.store(s.load_f16(&scales[panel / 2 * block_len / LANES + i]), &mut scale);
-            let numbers = &numbers[panel * block_len + i * LANES..][..LANES];
-            for ((q, row), scale) in numbers.iter().zip(rows).zip(scale) {
+            let first = panel * block_len + i * LANES;
+            let numbers = numbers[first..][..LANES].iter().zip(&soon[first..][..LANES]);
+            for (((q, soon), row), scale) in numbers.zip(rows).zip(scale) {
+                s.prefetch(soon);
                 s.store(s.mul(s.splat(scale), s.sub(s.load_u8(q), s.splat(128.0))), row);
             }
         }
