@@ -12,6 +12,7 @@ mod documents;
 mod encode;
 mod error;
 mod example;
+mod order;
 mod vocabulary;
 
 pub use documents::{Documents, Field};
@@ -20,5 +21,6 @@ pub use encode::{
 };
 pub use error::Error;
 pub use example::{Conversation, Example, Examples, Said, Shape, Turn};
+pub use order::{Mixture, Shuffle, is_held_out, pack};
 pub use rows::{Place, Row, Rows};
 pub use vocabulary::{Algorithm, Cut, Learned, LearnedStats, Stage, VocabularySettings, learn_tokenizer};
