@@ -203,6 +203,7 @@ impl From<CatalogError> for ApiError {
             CatalogError::Unsupported { .. } => ErrorKind::Unsupported,
             CatalogError::Forbidden { .. } => ErrorKind::Forbidden,
             CatalogError::Busy { .. } => ErrorKind::Unavailable,
+            CatalogError::Adapter { .. } => ErrorKind::Invalid,
             CatalogError::Failed { .. } => ErrorKind::Internal,
         };
         let message = error.to_string();

@@ -4,6 +4,8 @@
 //! Idea:   a served model is a bundle of traits, each of which may be missing; opening one by name may load it, which
 //!         blocks, so handlers open models off the async threads.
 
+use std::any::Any;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -30,6 +32,24 @@ pub trait Catalog: Send + Sync {
     fn put_away(&self, name: &str) -> bool {
         let _ = name;
         false
+    }
+
+    /// Serves an adapter under a name of its own. Blocks while it loads.
+    ///
+    /// # Errors
+    /// A name that is taken, a model that is not there, a file that does not fit it, [`CatalogError::Forbidden`].
+    fn load_adapter(&self, adapter: NewAdapter) -> Result<(), CatalogError> {
+        let _ = adapter;
+        Err(CatalogError::Unsupported { what: "loading adapters".to_owned() })
+    }
+
+    /// Serves an adapter no more; what runs with it ends undisturbed.
+    ///
+    /// # Errors
+    /// No adapter of that name, [`CatalogError::Forbidden`].
+    fn unload_adapter(&self, name: &str) -> Result<(), CatalogError> {
+        let _ = name;
+        Err(CatalogError::Unsupported { what: "unloading adapters".to_owned() })
     }
 
     /// Fetches a model from where models come from, telling from any thread how far it is. Blocks.
@@ -63,6 +83,19 @@ pub struct Loaded {
     pub expires: Option<SystemTime>,
     /// Memory that was set aside for weights and states.
     pub n_bytes: u64,
+}
+
+/// An adapter that is to be served.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewAdapter {
+    /// The name by which clients will ask for it.
+    pub name: String,
+    /// Where it is on this machine.
+    pub path: PathBuf,
+    /// The served model that it is for; without it the first.
+    pub base: Option<String>,
+    /// Times what it adds.
+    pub strength: f32,
 }
 
 /// How far a file is.
@@ -103,6 +136,8 @@ pub struct ServedModel {
     pub template: Option<Arc<ChatTemplate>>,
     /// What it tells of itself at `/metrics`.
     pub numbers: Option<Arc<Numbers>>,
+    /// What its catalogue keeps with it.
+    pub own: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl ServedModel {
@@ -143,6 +178,8 @@ pub struct ModelCard {
     pub embedding_dim: Option<usize>,
     /// Whether it is in memory now.
     pub is_loaded: bool,
+    /// Of an adapter: the model that it changes.
+    pub parent: Option<String>,
 }
 
 /// Why a model cannot be had.
@@ -174,6 +211,14 @@ pub enum CatalogError {
     #[error("{why}")]
     Forbidden {
         /// What forbids it.
+        why: String,
+    },
+    /// An adapter cannot be served as was asked.
+    #[error("adapter `{name}`: {why}")]
+    Adapter {
+        /// Its name.
+        name: String,
+        /// What is wrong.
         why: String,
     },
     /// It is there and cannot be loaded.

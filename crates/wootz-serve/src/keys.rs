@@ -34,15 +34,18 @@ pub enum Scope {
     Metrics,
     /// Fetching models.
     Pull,
+    /// Loading and unloading adapters.
+    Admin,
 }
 
 impl Scope {
-    const ALL: [(&str, Scope); 5] = [
+    const ALL: [(&str, Scope); 6] = [
         ("generate", Self::Generate),
         ("embed", Self::Embed),
         ("files", Self::Files),
         ("metrics", Self::Metrics),
         ("pull", Self::Pull),
+        ("admin", Self::Admin),
     ];
 
     /// What an address needs; lists of models are open to every key.
@@ -52,6 +55,7 @@ impl Scope {
         match path {
             "/metrics" => Some(Self::Metrics),
             "/api/pull" => Some(Self::Pull),
+            "/v1/load_lora_adapter" | "/v1/unload_lora_adapter" => Some(Self::Admin),
             "/score" => Some(Self::Embed),
             _ if path.starts_with("/v1/files") || path.starts_with("/v1/batches") => Some(Self::Files),
             _ if EMBED.iter().any(|start| path.starts_with(start)) => Some(Self::Embed),

@@ -33,8 +33,8 @@ mod telemetry;
 mod tls;
 
 pub use catalog::{
-    Catalog, CatalogError, FixedCatalog, Loaded, ModelCard, Numbers, PullProgress, ServedModel, Stay,
-    Tokenize,
+    Catalog, CatalogError, FixedCatalog, Loaded, ModelCard, NewAdapter, Numbers, PullProgress, ServedModel,
+    Stay, Tokenize,
 };
 pub use error::Error;
 pub use fields::{field_tables, read_body};

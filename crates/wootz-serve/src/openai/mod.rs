@@ -3,6 +3,7 @@
 //! Where:  a router of its own; one file per address, its structs in `wire/`.
 //! Source: OpenAI's API reference; vLLM's and llama.cpp's servers for the extensions that their users know.
 
+mod adapters;
 mod batches;
 mod chat;
 mod completions;
@@ -36,6 +37,8 @@ pub(crate) fn router() -> Router<App> {
         .route("/v1/batches/{id}", get(batches::one))
         .route("/v1/batches/{id}/cancel", post(batches::cancel))
         .route("/v1/embeddings", post(embeddings::embeddings))
+        .route("/v1/load_lora_adapter", post(adapters::load))
+        .route("/v1/unload_lora_adapter", post(adapters::unload))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*name}", get(models::one))
         .route("/v1/rerank", post(rerank::rerank))
@@ -95,5 +98,7 @@ pub(crate) fn field_tables() -> Vec<FieldTable> {
         wire::token::TokenizeRequest::FIELDS,
         wire::token::DetokenizeRequest::FIELDS,
         template::TemplateRequest::FIELDS,
+        adapters::LoadRequest::FIELDS,
+        adapters::UnloadRequest::FIELDS,
     ]
 }

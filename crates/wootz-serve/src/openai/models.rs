@@ -16,6 +16,9 @@ pub(super) struct WireModel {
     created: u64,
     owned_by: &'static str,
     max_model_len: usize,
+    /// Of an adapter: the model that it changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -32,6 +35,7 @@ impl From<ModelCard> for WireModel {
             created: card.created_s,
             owned_by: "wootz",
             max_model_len: card.max_seq_len,
+            parent: card.parent,
         }
     }
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::json;
 use wootz_engine::Host;
-use wootz_serve::{ApiKey, Catalog, Limits, Server, ServerOptions, TlsFiles};
+use wootz_serve::{ApiKey, Catalog, Limits, NewAdapter, Server, ServerOptions, TlsFiles};
 
 use super::print_json;
+use crate::adapters;
 use crate::model_choice::ModelChoice;
 use crate::serving::{DEFAULT_CONTEXT, Guessing, Loading, Stock, StockOptions};
 use crate::session::RunningArgs;
@@ -27,6 +28,7 @@ use crate::{machine, output};
   wootz serve models/llama models/all-MiniLM-L6-v2 --port 9000
   wootz serve small=models/llama --host 0.0.0.0 --api-key-file keys.txt
   wootz serve --all --keep-alive 5m --memory 16G
+  wootz serve models/llama --adapter pirate=adapters/pirate --adapter brief=adapters/brief=0.5
 
   curl http://127.0.0.1:8080/v1/chat/completions -d '{\"model\": \"wootz-small\", \"messages\": [{\"role\": \"user\", \"content\": \"Tell me a story.\"}]}'")]
 pub(crate) struct ServeArgs {
@@ -42,7 +44,7 @@ pub(crate) struct ServeArgs {
     /// Key that clients must show; may be given several times
     #[arg(long, value_name = "KEY")]
     api_key: Vec<String>,
-    /// File of keys, one per line: sha256:DIGEST, then any of scopes=generate,embed,files,metrics,pull rpm=60 tpm=100000
+    /// File of keys, one per line: sha256:DIGEST, then any of scopes=generate,embed,files,metrics,pull,admin rpm=60 tpm=100000
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
     /// Certificate with its chain, PEM; serves HTTPS
@@ -78,6 +80,12 @@ pub(crate) struct ServeArgs {
     /// Let clients have models fetched from the Hub (POST /api/pull), and serve them
     #[arg(long)]
     allow_pull: bool,
+    /// LoRA over the first model, or over MODEL, served under a name of its own; may be given several times
+    #[arg(long, value_name = "NAME[@MODEL]=PATH[=STRENGTH]")]
+    adapter: Vec<String>,
+    /// Let clients load adapters from this machine's files and unload them (POST /v1/load_lora_adapter)
+    #[arg(long)]
+    allow_adapters: bool,
     /// Print {"address", "models"} instead of the address
     #[arg(long)]
     json: bool,
@@ -109,6 +117,9 @@ impl ServeArgs {
         let later = stock.load_named()?;
         if !later.is_empty() {
             eprintln!("loaded when asked for, as there is no room for all: {}", later.join(", "));
+        }
+        for adapter in &self.adapter {
+            stock.add_overlay(parse_adapter(adapter)?)?;
         }
         let names: Vec<String> = stock.list().into_iter().map(|card| card.name).collect();
         let scheme = if self.tls_cert.is_some() { "https" } else { "http" };
@@ -151,6 +162,7 @@ impl ServeArgs {
             time_to_live: self.keep_alive,
             places: (self.all || self.allow_pull).then(|| settings.places()),
             hub,
+            allows_adapters: self.allow_adapters,
         };
         Stock::new(choices, loading, options)
     }
@@ -191,6 +203,19 @@ fn short_name(model: &str) -> String {
     }
     let name = Path::new(model).file_name().map_or(model.into(), |name| name.to_string_lossy());
     name.strip_suffix(".gguf").unwrap_or(&name).to_owned()
+}
+
+/// `NAME=PATH`, `NAME@MODEL=PATH=0.5`
+fn parse_adapter(text: &str) -> anyhow::Result<NewAdapter> {
+    let (name, path) = text
+        .split_once('=')
+        .with_context(|| format!("--adapter {text}: expected NAME=PATH\nhint: clients ask for the name"))?;
+    let (name, base) = match name.split_once('@') {
+        Some((name, base)) => (name, Some(base.to_owned())),
+        None => (name, None),
+    };
+    let (path, strength) = adapters::parse(path).context("--adapter")?;
+    Ok(NewAdapter { name: name.to_owned(), path, base, strength })
 }
 
 /// Most of the memory that is free now.
@@ -246,6 +271,15 @@ mod tests {
         for wrong in ["", "m", "5 m", "5d", "99999999999999h"] {
             assert!(parse_time(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_adapter_has_a_name_and_a_path() {
+        let adapter = parse_adapter("pirate@llama=adapters/p=0.5").unwrap();
+        let expected = ("pirate", Some("llama".to_owned()), PathBuf::from("adapters/p"), 0.5);
+        assert_eq!((adapter.name.as_str(), adapter.base, adapter.path, adapter.strength), expected);
+        assert_eq!(parse_adapter("a=b").unwrap().base, None);
+        assert!(parse_adapter("adapters/p").unwrap_err().to_string().contains("NAME=PATH"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod encoder;
 mod guessing;
 mod numbers;
 mod opened;
+mod overlays;
 mod stock;
 
 pub(crate) use guessing::Guessing;

@@ -13,6 +13,7 @@ use wootz_serve::{ModelCard, ServedModel};
 use super::encoder::OnHost;
 use super::guessing::Guessing;
 use super::numbers::numbers;
+use super::overlays::Base;
 use crate::model_choice::ModelChoice;
 use crate::session::RunningArgs;
 
@@ -105,7 +106,8 @@ fn decoder(card: ModelCard, model: &Model, loading: &Loading) -> anyhow::Result<
         numbers: Some(Arc::new(move || numbers(&for_numbers.stats()))),
         generate: Some(Arc::new(local.clone())),
         score: Some(Arc::new(local.clone())),
-        embed: Some(Arc::new(local)),
+        embed: Some(Arc::new(local.clone())),
+        own: Some(Base::of(local)),
         tokenizer,
         template,
         ..ServedModel::default()
@@ -143,6 +145,7 @@ pub(super) fn card(name: &str, choice: &ModelChoice, model: &Model) -> ModelCard
         max_seq_len: network.config.max_seq_len,
         embedding_dim: None,
         is_loaded: false,
+        parent: None,
     }
 }
 

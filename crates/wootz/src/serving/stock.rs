@@ -13,9 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context;
 use wootz_engine::{Shelf, ShelfError, Wanted};
 use wootz_remote::{Event, Hub, ModelName, Places, PullRequest, RepoPath};
-use wootz_serve::{Catalog, CatalogError, Loaded, ModelCard, PullProgress, ServedModel, Stay};
+use wootz_serve::{Catalog, CatalogError, Loaded, ModelCard, NewAdapter, PullProgress, ServedModel, Stay};
 
 use super::opened::{Loading, card, open};
+use super::overlays::{self, Base, Overlay};
 use crate::commands::check_space;
 use crate::model_choice::ModelChoice;
 
@@ -32,6 +33,8 @@ pub(crate) struct StockOptions {
     pub places: Option<Places>,
     /// Where clients may have models fetched from, and into which places.
     pub hub: Option<(Hub, Places)>,
+    /// Whether clients may load adapters from this machine's files, and unload them.
+    pub allows_adapters: bool,
 }
 
 /// Models by name.
@@ -39,6 +42,7 @@ pub(crate) struct Stock {
     loading: Loading,
     options: StockOptions,
     named: Vec<Known>,
+    overlays: Mutex<Vec<Overlay>>,
     /// Models of the home by path, as they were at that time.
     seen: Mutex<BTreeMap<PathBuf, (SystemTime, Known)>>,
     shelf: Shelf<ServedModel>,
@@ -93,6 +97,7 @@ impl Stock {
             shelf: Shelf::new(options.max_bytes),
             options,
             named: known,
+            overlays: Mutex::default(),
             seen: Mutex::default(),
             pulling: Mutex::default(),
         });
@@ -120,6 +125,49 @@ impl Stock {
             })?;
         }
         Ok(later)
+    }
+
+    /// Serves an adapter from now on; it is loaded to see that it fits.
+    ///
+    /// # Errors
+    /// A name that is taken, no such model, and files that do not fit it.
+    pub(crate) fn add_overlay(&self, adapter: NewAdapter) -> Result<(), CatalogError> {
+        let NewAdapter { name, path, base, strength } = adapter;
+        let fail = |why: String| Err(CatalogError::Adapter { name: name.clone(), why });
+        let Some(base) = base.or_else(|| Some(self.named.first()?.card.name.clone())) else {
+            return fail("there is no model that it could be for".to_owned());
+        };
+        let Some(known) = self.find(&base) else {
+            return fail(format!("there is no model `{base}`"));
+        };
+        if self.find(&name).is_some() || self.overlay(&name).is_some() {
+            return fail("a model of this name is served already".to_owned());
+        }
+        let overlay = Overlay { name: name.clone(), path, strength, base };
+        let model =
+            self.get(&known, self.options.time_to_live).map_err(|error| refused(&known.card.name, error))?;
+        if let Err(error) = overlays::open(&overlay, &model, &known.choice) {
+            return fail(format!("{error:#}"));
+        }
+        self.lock_overlays().push(overlay);
+        Ok(())
+    }
+
+    fn overlay(&self, name: &str) -> Option<Overlay> {
+        self.lock_overlays().iter().find(|overlay| overlay.name == name).cloned()
+    }
+
+    fn lock_overlays(&self) -> std::sync::MutexGuard<'_, Vec<Overlay>> {
+        self.overlays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn may_change_adapters(&self) -> Result<(), CatalogError> {
+        match self.options.allows_adapters {
+            true => Ok(()),
+            false => Err(CatalogError::Forbidden {
+                why: "this server loads no adapters: it was started without --allow-adapters".to_owned(),
+            }),
+        }
     }
 
     fn get(
@@ -191,25 +239,59 @@ impl Catalog for Stock {
         let here = self.shelf.list();
         let is_loaded = |name: &str| here.iter().any(|shelved| shelved.name == name);
         let card = |known: Known| ModelCard { is_loaded: is_loaded(&known.card.name), ..known.card };
-        self.all().into_iter().map(card).collect()
+        let models: Vec<ModelCard> = self.all().into_iter().map(card).collect();
+        let loaded = self.shelf.loaded();
+        let over = |overlay: &Overlay| {
+            let base = models.iter().find(|card| card.name == overlay.base)?;
+            let here = loaded.iter().find(|(shelved, _)| shelved.name == overlay.base);
+            let is_loaded = here.is_some_and(|(_, model)| Base::has(model, &overlay.name));
+            Some(overlays::card(overlay, base, is_loaded))
+        };
+        let adapted: Vec<ModelCard> = self.lock_overlays().iter().filter_map(over).collect();
+        models.into_iter().chain(adapted).collect()
     }
 
     fn open(&self, name: &str, stay: Stay) -> Result<Arc<ServedModel>, CatalogError> {
+        if let Some(overlay) = self.overlay(name) {
+            let base = self.open(&overlay.base, stay)?;
+            let choice = self.find(&overlay.base).map(|known| known.choice);
+            let opened = choice
+                .context("its model is gone")
+                .and_then(|choice| overlays::open(&overlay, &base, &choice));
+            let opened = opened
+                .map_err(|error| CatalogError::Failed { name: name.to_owned(), why: format!("{error:#}") });
+            return Ok(Arc::new(opened?));
+        }
         let known = self.find(name).ok_or_else(|| CatalogError::NotFound {
             name: name.to_owned(),
-            known: self.all().into_iter().map(|known| known.card.name).collect(),
+            known: self.list().into_iter().map(|card| card.name).collect(),
         })?;
         let time_to_live = match stay {
             Stay::Usual => self.options.time_to_live,
             Stay::For(time) => Some(time),
             Stay::ForEver => None,
         };
-        let name = name.to_owned();
-        self.get(&known, time_to_live).map_err(|error| match error {
-            ShelfError::Busy { .. } => CatalogError::Busy { name, why: error.to_string() },
-            ShelfError::TooLarge { .. } => CatalogError::Failed { name, why: error.to_string() },
-            ShelfError::Load(error) => CatalogError::Failed { name, why: format!("{error:#}") },
-        })
+        self.get(&known, time_to_live).map_err(|error| refused(name, error))
+    }
+
+    fn load_adapter(&self, adapter: NewAdapter) -> Result<(), CatalogError> {
+        self.may_change_adapters()?;
+        self.add_overlay(adapter)
+    }
+
+    fn unload_adapter(&self, name: &str) -> Result<(), CatalogError> {
+        self.may_change_adapters()?;
+        let mut all = self.lock_overlays();
+        let Some(at) = all.iter().position(|overlay| overlay.name == name) else {
+            let known = all.iter().map(|overlay| overlay.name.clone()).collect();
+            return Err(CatalogError::NotFound { name: name.to_owned(), known });
+        };
+        let overlay = all.remove(at);
+        drop(all);
+        for (_, model) in self.shelf.loaded().iter().filter(|(shelved, _)| shelved.name == overlay.base) {
+            Base::forget(model, name);
+        }
+        Ok(())
     }
 
     fn loaded(&self) -> Vec<Loaded> {
@@ -259,6 +341,16 @@ impl Catalog for Stock {
             .map_err(|error| CatalogError::Failed { name: name.to_owned(), why: format!("{error:#}") })?;
         hub.fetch_all(&listing, &files, &request, &watch).map_err(failed)?;
         Ok(())
+    }
+}
+
+/// Why the shelf does not give a model.
+fn refused(name: &str, error: ShelfError<anyhow::Error>) -> CatalogError {
+    let name = name.to_owned();
+    match error {
+        ShelfError::Busy { .. } => CatalogError::Busy { name, why: error.to_string() },
+        ShelfError::TooLarge { .. } => CatalogError::Failed { name, why: error.to_string() },
+        ShelfError::Load(error) => CatalogError::Failed { name, why: format!("{error:#}") },
     }
 }
 

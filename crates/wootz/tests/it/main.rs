@@ -1,6 +1,7 @@
 //! The binary as people run it: its output, its exit codes, its folders.
 #![forbid(unsafe_code)]
 
+mod adapters;
 mod answers;
 mod data;
 mod faults;
