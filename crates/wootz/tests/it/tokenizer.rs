@@ -15,12 +15,12 @@ fn a_tokenizer_is_trained_and_used() {
     std::fs::write(&rows, text).unwrap();
     let train = |home: &std::path::Path| {
         let mut command = wootz(home);
-        command.args(["tokenizer", "train", "--vocab-size", "300", "--chat", "--json", "-o"]);
+        command.args(["tokenizer", "train", "--vocab-size", "280", "--chat", "--json", "-o"]);
         command.arg(&folder).arg(&rows);
         command
     };
     let made = json(&mut train(home.path()));
-    assert_eq!((made["vocab_size"].as_u64(), made["texts"].as_u64()), (Some(300), Some(200)));
+    assert_eq!((made["vocab_size"].as_u64(), made["texts"].as_u64()), (Some(280), Some(200)));
     let said = fail(&mut train(home.path()), 1);
     assert!(said.contains("is there already") && said.contains("--force"), "{said}");
     json(train(home.path()).arg("--force"));
