@@ -14,6 +14,8 @@ const PATHS: &[&str] = &[
     "/v1/batches",
     "/v1/rerank",
     "/v1/score",
+    "/v1/load_lora_adapter",
+    "/v1/unload_lora_adapter",
     "/v1/messages",
     "/v1/messages/count_tokens",
     "/apply-template",

@@ -81,6 +81,8 @@ pub(crate) fn read_body(path: &str, body: &[u8], limits: &Limits) -> Option<ApiR
         "/v1/batches" => read::<batches::BatchRequest>(body).map(drop),
         "/v1/rerank" => read::<rerank::RerankRequest>(body).map(drop),
         "/v1/score" => read::<rerank::ScoreRequest>(body).map(drop),
+        "/v1/load_lora_adapter" => read::<adapters::LoadRequest>(body).map(drop),
+        "/v1/unload_lora_adapter" => read::<adapters::UnloadRequest>(body).map(drop),
         _ => return None,
     })
 }

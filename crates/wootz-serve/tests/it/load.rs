@@ -82,6 +82,10 @@ fn least(request: &str) -> Option<(&'static str, Value)> {
         "POST /api/embed" => ("/api/embed", json!({"model": "vectors", "input": "x"})),
         "POST /api/embeddings" => ("/api/embeddings", json!({"model": "vectors", "prompt": "x"})),
         "POST /api/show" => ("/api/show", json!({"model": "scripted"})),
+        "POST /v1/load_lora_adapter" => {
+            ("/v1/load_lora_adapter", json!({"lora_name": "mine", "lora_path": "/nowhere"}))
+        }
+        "POST /v1/unload_lora_adapter" => ("/v1/unload_lora_adapter", json!({"lora_name": "mine"})),
         "POST /api/pull" => ("/api/pull", json!({"model": "scripted", "stream": false})),
         _ => return None,
     };
