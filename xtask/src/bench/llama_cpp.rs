@@ -171,7 +171,8 @@ fn fetch(dir: &Path) -> Result<PathBuf> {
 fn build(source: &Path, into: &Path) -> Result<()> {
     let mut cmake = Command::new("cmake");
     cmake.arg("-S").arg(source).arg("-B").arg(into).args(["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON"]);
-    cmake.arg("-DBUILD_SHARED_LIBS=OFF");
+    // Said and not left to the default: a folder that was configured without the server remembers it.
+    cmake.args(["-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_BUILD_SERVER=ON"]);
     let off = ["OPENSSL", "BUILD_TESTS", "BUILD_EXAMPLES", "BUILD_APP"];
     cmake.args(off.map(|part| format!("-DLLAMA_{part}=OFF")));
     if process::output(Command::new("ninja").arg("--version"), LIMIT).is_ok() {
