@@ -1,8 +1,8 @@
 //! Corpora: files as rows, rows as examples, examples as tokens; and tokenizers learned from texts.
 //!
 //! Where:  words; used by training and the command line. Knows no numbers of models.
-//! Idea:   a corpus is an iterator that never lies in memory whole. A row that would teach nothing, or something wrong, is an
-//!         error that shows the row.
+//! Idea:   a corpus is an iterator of rows; only a file that is one JSON list is read at once, up to a bound. A row that
+//!         would teach nothing, or something wrong, is an error that shows the row.
 //! Elsewhere: using a tokenizer and templates (`wootz-text`), the training of models (`wootz-train`).
 #![forbid(unsafe_code)]
 

@@ -67,27 +67,15 @@ impl Bench {
 
     /// A row without numbers.
     fn row(&self, case: &Case) -> Row {
-        Row {
-            case: case.name.into(),
-            theme: case.theme.name.into(),
-            title: case.title.into(),
-            unit: "tok/s".into(),
-            wootz: None,
-            peer: None,
-            ratio: None,
-            note: String::new(),
-            target: case.target.text(),
-            is_met: None,
-            ceiling: None,
-            conditions: Conditions {
-                threads: self.threads,
-                commit: self.commit.clone(),
-                date: self.date.clone(),
-                passes: self.n_passes,
-                peers: self.llama_cpp.version.clone(),
-                ..Conditions::default()
-            },
-        }
+        let conditions = Conditions {
+            threads: self.threads,
+            commit: self.commit.clone(),
+            date: self.date.clone(),
+            passes: self.n_passes,
+            peers: self.llama_cpp.version.clone(),
+            ..Conditions::default()
+        };
+        Row { target: case.target.text(), ..Row::empty(case.name, case.theme.name, case.title, conditions) }
     }
 
     fn prefill(&self, case: &Case, model: &Path, tokens: usize) -> Result<Row> {

@@ -185,28 +185,16 @@ impl Bench {
     }
 
     fn row(&self, case: &Case) -> Row {
-        Row {
-            case: case.name.into(),
-            theme: "serve".into(),
-            title: case.title.into(),
-            unit: "tok/s".into(),
-            wootz: None,
-            peer: None,
-            ratio: None,
-            note: String::new(),
-            target: String::new(),
-            is_met: None,
-            ceiling: None,
-            conditions: Conditions {
-                cpu: self.cpu.clone(),
-                instructions: String::new(),
-                threads: self.threads,
-                commit: self.commit.clone(),
-                date: self.date.clone(),
-                passes: self.n_passes,
-                peers: self.llama_cpp.version.clone(),
-            },
-        }
+        let conditions = Conditions {
+            cpu: self.cpu.clone(),
+            instructions: String::new(),
+            threads: self.threads,
+            commit: self.commit.clone(),
+            date: self.date.clone(),
+            passes: self.n_passes,
+            peers: self.llama_cpp.version.clone(),
+        };
+        Row::empty(case.name, "serve", case.title, conditions)
     }
 
     fn ours(&self, n_streams: usize) -> Result<Running> {

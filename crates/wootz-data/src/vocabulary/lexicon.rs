@@ -72,10 +72,6 @@ impl Lexicon {
         lexicon
     }
 
-    pub(super) fn logprobs(&self) -> &[f64] {
-        &self.logprobs
-    }
-
     /// Calls with (end, piece) for every piece that begins at `start`.
     fn each_from(&self, word: &[u32], start: usize, mut each: impl FnMut(usize, u32)) {
         let mut node = self.nodes[0];

@@ -198,7 +198,7 @@ impl Learner {
         self.drop_pair(number);
         for number in std::mem::take(&mut self.commoner) {
             let pair = &self.pairs[number as usize];
-            if pair.changed_by == self.n_merges && pair.count >= self.min_count {
+            if pair.count >= self.min_count {
                 self.queue.push((pair.count, Reverse(pair.key), number));
             } else {
                 self.drop_pair(number);

@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 use wootz_text::{byte_spelling, expression_of};
 
+use super::tokens::INSIDE;
 use super::{Algorithm, Cut, VocabularySettings};
 
 /// The token of unknown characters, where there can be any.
@@ -52,7 +53,7 @@ pub(super) fn untrained(settings: &VocabularySettings) -> Value {
             json!({"type": "Unigram", "unk_id": unk_id, "vocab": pieces, "byte_fallback": settings.byte_fallback})
         }
         Algorithm::WordPiece => json!({
-            "type": "WordPiece", "unk_token": UNKNOWN_WORD, "continuing_subword_prefix": "##",
+            "type": "WordPiece", "unk_token": UNKNOWN_WORD, "continuing_subword_prefix": INSIDE,
             "max_input_chars_per_word": 100, "vocab": vocab,
         }),
         Algorithm::Bpe => {
@@ -134,7 +135,7 @@ fn metaspace() -> Value {
 
 fn decoder(settings: &VocabularySettings) -> Value {
     match settings.cut {
-        Cut::Bert => json!({"type": "WordPiece", "prefix": "##", "cleanup": true}),
+        Cut::Bert => json!({"type": "WordPiece", "prefix": INSIDE, "cleanup": true}),
         Cut::Metaspace if settings.byte_fallback => json!({"type": "Sequence", "decoders": [
             {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
             {"type": "ByteFallback"},

@@ -245,7 +245,6 @@ fn prune(corpus: &Corpus, pieces: &[Piece], goal: usize, n_threads: NonZeroUsize
     let n_kept = goal.max((pieces.len() as f64 * KEPT) as usize);
     kept.extend(candidates.iter().map(|candidate| candidate.0).take(n_kept.saturating_sub(kept.len())));
     kept.sort_unstable();
-    debug_assert_eq!(lexicon.logprobs().len(), pieces.len());
     kept.into_iter().map(|id| pieces[id].clone()).collect()
 }
 

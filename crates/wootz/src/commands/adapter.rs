@@ -1,15 +1,14 @@
 //! `wootz adapter`: what is done with adapters as files.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
 use serde_json::json;
 use wootz_kernels::TensorType;
-use wootz_model::{ConvertOptions, Progress, convert};
+use wootz_model::ConvertOptions;
 
-use super::convert::show_progress;
+use super::convert::write_model;
 use super::print_json;
 use crate::adapters;
 use crate::model_choice::ModelChoice;
@@ -71,19 +70,9 @@ impl MergeArgs {
         let n_layers = additions.len();
         let merged = model.merged(additions).context("merging the adapter")?;
         let options = ConvertOptions { dtype: TensorType::from_name(&self.dtype), force: self.force };
-        let shows = std::io::stderr().is_terminal();
-        let mut bytes = 0;
-        let mut show = |progress: Progress| {
-            bytes = progress.bytes_done;
-            if shows {
-                show_progress(&progress, start);
-            }
-        };
         let target = self.output.display().to_string();
-        convert(&merged, &self.output, &options, &mut show).with_context(|| format!("writing `{target}`"))?;
-        if shows {
-            eprintln!();
-        }
+        let bytes =
+            write_model(&merged, &self.output, &options).with_context(|| format!("writing `{target}`"))?;
         if self.json {
             let seconds = start.elapsed().as_secs_f64();
             return print_json(

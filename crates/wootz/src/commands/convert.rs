@@ -1,13 +1,13 @@
 //! `wootz convert`: a model in another format or dtype.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
 use serde_json::json;
 use wootz_kernels::TensorType;
-use wootz_model::{ConvertOptions, Progress, convert};
+use wootz_model::{ConvertOptions, Model, Progress, convert};
 
 use super::print_json;
 use crate::model_choice::ModelChoice;
@@ -41,20 +41,9 @@ impl ConvertArgs {
         let start = Instant::now();
         let model = ModelChoice::find(Some(&self.source))?.open()?;
         let options = ConvertOptions { dtype: TensorType::from_name(&self.dtype), force: self.force };
-        let shows = std::io::stderr().is_terminal();
-        let mut bytes = 0;
-        let mut show = |progress: Progress| {
-            bytes = progress.bytes_done;
-            if shows {
-                show_progress(&progress, start);
-            }
-        };
         let target = self.to.display().to_string();
-        convert(&model, &self.to, &options, &mut show)
+        let bytes = write_model(&model, &self.to, &options)
             .with_context(|| format!("converting `{}` to `{target}`", self.source))?;
-        if shows {
-            eprintln!();
-        }
         if self.json {
             return print_json(
                 &json!({"target": target, "bytes": bytes, "seconds": start.elapsed().as_secs_f64()}),
@@ -65,8 +54,26 @@ impl ConvertArgs {
     }
 }
 
+/// Writes a model with progress on stderr, where that is a terminal; the bytes that were written.
+pub(super) fn write_model(model: &Model, target: &Path, options: &ConvertOptions) -> anyhow::Result<usize> {
+    let start = Instant::now();
+    let shows = std::io::stderr().is_terminal();
+    let mut bytes = 0;
+    let mut show = |progress: Progress| {
+        bytes = progress.bytes_done;
+        if shows {
+            show_progress(&progress, start);
+        }
+    };
+    convert(model, target, options, &mut show)?;
+    if shows {
+        eprintln!();
+    }
+    Ok(bytes)
+}
+
 /// Share, rate and time left, on one line.
-pub(super) fn show_progress(progress: &Progress, start: Instant) {
+fn show_progress(progress: &Progress, start: Instant) {
     let Progress { bytes_done, bytes_total } = *progress;
     let seconds = start.elapsed().as_secs_f64().max(1e-3);
     let rate = bytes_done as f64 / seconds;

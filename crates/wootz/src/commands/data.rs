@@ -240,8 +240,8 @@ impl Reader {
 
     /// A prompt teaches nothing by itself; it is shown as it would be asked.
     fn prompt(&self, prompt: &Said) -> anyhow::Result<Encoded> {
-        let text = match (prompt, self.template.as_deref()) {
-            (Said::Text(text), None) => text.clone(),
+        let token_ids = match (prompt, self.template.as_deref()) {
+            (Said::Text(text), None) => self.tokenizer.encode(text, true, false),
             (said, Some(template)) => {
                 let messages = match said {
                     Said::Text(text) => vec![Message::user(text.clone())],
@@ -256,11 +256,10 @@ impl Reader {
                     template: None,
                     now: None,
                 };
-                template.render(&input)?.text
+                self.tokenizer.encode(&template.render(&input)?.text, false, true)
             }
             (Said::Turns(_), None) => bail!("the prompts are conversations, and there is no chat template"),
         };
-        let token_ids = self.tokenizer.encode(&text, false, true);
         let supervised = vec![false; token_ids.len()];
         Ok(Encoded { token_ids, supervised })
     }

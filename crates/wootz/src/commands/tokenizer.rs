@@ -173,7 +173,11 @@ impl TrainArgs {
             special_tokens = usual.iter().map(|&token| token.to_owned()).collect();
         }
         if self.chat {
-            special_tokens.extend(["<|im_start|>", "<|im_end|>"].map(str::to_owned));
+            for token in ["<|im_start|>", "<|im_end|>"].map(str::to_owned) {
+                if !special_tokens.contains(&token) {
+                    special_tokens.push(token);
+                }
+            }
         }
         let cpu = machine::Cpu::detect();
         VocabularySettings {
