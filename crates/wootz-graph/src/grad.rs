@@ -2,14 +2,23 @@
 //!
 //! Where:  called by the trainer and by gradient tests; each operator's rule stands in its own file.
 //! Idea:   nodes are in order, so one walk from the loss to the front meets every user before its input.
-//!         Values that lead to no wanted input get no gradient: frozen weights cost nothing.
+//!         Values that lead to no wanted input get no gradient: frozen weights cost nothing. A weight's gradient is a sum of
+//!         terms, one for each use, that add to one buffer of the executor; runs add to it until it is cleared.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::graph::{Graph, Value};
 use crate::ops::{Backward, Op};
+use crate::param::Param;
 use crate::shape::{DType, Shape, Type};
 use crate::{Error, Result};
+
+/// What one walk has found: the gradient of each value, and the terms of the gradients of weights that are trained.
+struct Walk {
+    grads: HashMap<usize, Value>,
+    /// By node; in the order of the walk.
+    terms: BTreeMap<usize, Vec<Value>>,
+}
 
 impl Graph<'_> {
     /// The gradients of `loss` (one number) with respect to each of `wrt`, which are weights, inputs or any
@@ -20,19 +29,70 @@ impl Graph<'_> {
     /// [`Error::NoGradient`] if an operator in between has none; [`Error::ForeignValue`] and [`Error::Operator`] if
     /// a value is of another graph or the loss is more than one number.
     pub fn backward(&mut self, loss: Value, wrt: &[Value]) -> Result<Vec<Value>> {
-        if let Some(index) = [loss].iter().chain(wrt).position(|&value| !self.owns(value)) {
-            return Err(Error::ForeignValue { op: "backward", path: String::new(), index });
-        }
+        self.check_owned([loss].iter().chain(wrt))?;
         let ty = self.ty(loss);
         if ty != Type::f32(Shape::fixed(&[1])) {
             return Err(
                 self.error("backward", format!("expected a loss (1), got {:?} {}", ty.dtype, ty.shape))
             );
         }
-        let needed = self.leading_from(wrt, loss.index());
-        let mut grads: HashMap<usize, Value> = HashMap::from([(loss.index(), self.fill(1.0, ty)?)]);
-        for index in (0..=loss.index()).rev() {
-            let Some(&dy) = grads.get(&index) else { continue };
+        let one = self.fill(1.0, ty)?;
+        let walk = self.walk_back(&[(loss, one)], wrt, &[])?;
+        wrt.iter().map(|value| self.gradient_of(*value, &walk.grads)).collect()
+    }
+
+    /// Adds the gradients of weights, from those of some outputs: pairs of a value and the slope of the loss along it. Every
+    /// run of a plan of this graph adds to the buffers that [`Executor::with_gradient`](crate::Executor::with_gradient) gives.
+    ///
+    /// # Errors
+    /// [`Error::NoGradient`], [`Error::ForeignValue`] as [`backward`](Self::backward); [`Error::Operator`] if a slope has another
+    /// shape than its value.
+    pub fn backward_to(&mut self, outputs: &[(Value, Value)], params: &[Param]) -> Result<()> {
+        self.check_owned(outputs.iter().flat_map(|(value, slope)| [value, slope]))?;
+        for &(value, slope) in outputs {
+            let (expected, got) = (self.ty(value), self.ty(slope));
+            if expected != got {
+                let message = format!("a slope {} of a value {}", got.shape, expected.shape);
+                return Err(self.error("backward", message));
+            }
+        }
+        let weights: Vec<Value> = params.iter().map(|&param| self.weight(param)).collect();
+        let walk = self.walk_back(outputs, &weights, &weights)?;
+        for (&param, weight) in params.iter().zip(&weights) {
+            for &term in walk.terms.get(&weight.index()).into_iter().flatten() {
+                let is_read = self.nodes().iter().any(|node| node.inputs.contains(&term));
+                let node = self.node(term);
+                let is_its_own = node.op.alias().is_none() && !node.inputs.is_empty();
+                let term = match is_read || !is_its_own || node.adds_to.is_some() {
+                    true => self.scale(term, 1.0)?,
+                    false => term,
+                };
+                self.add_to(term, param);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_owned<'v>(&self, mut values: impl Iterator<Item = &'v Value>) -> Result<()> {
+        match values.position(|&value| !self.owns(value)) {
+            Some(index) => Err(Error::ForeignValue { op: "backward", path: String::new(), index }),
+            None => Ok(()),
+        }
+    }
+
+    /// One walk to the front. Gradients of `trained` weights are kept as terms.
+    fn walk_back(&mut self, outputs: &[(Value, Value)], wrt: &[Value], trained: &[Value]) -> Result<Walk> {
+        let end = outputs.iter().map(|(value, _)| value.index()).max().unwrap_or(0);
+        let needed = self.leading_from(wrt, end);
+        let mut walk = Walk {
+            grads: HashMap::new(),
+            terms: trained.iter().map(|weight| (weight.index(), Vec::new())).collect(),
+        };
+        for &(value, slope) in outputs {
+            self.give(&mut walk, value, slope)?;
+        }
+        for index in (0..=end).rev() {
+            let Some(&dy) = walk.grads.get(&index) else { continue };
             let node = &self.nodes()[index];
             let (op, inputs, path) = (node.op.clone(), node.inputs.clone(), format!("grad.{}", node.path));
             let wanted: Vec<bool> = inputs.iter().map(|input| needed.contains(&input.index())).collect();
@@ -40,22 +100,33 @@ impl Graph<'_> {
                 continue;
             }
             let at = Backward { inputs: &inputs, output: self.value_at(index), dy, wanted: &wanted };
-            self.at(path, |g| g.spread_back(&op, &at, &mut grads))?;
+            self.at(path, |g| g.spread_back(&op, &at, &mut walk))?;
         }
-        wrt.iter().map(|value| self.gradient_of(*value, &grads)).collect()
+        Ok(walk)
     }
 
     /// Adds what one node's rule gives to the gradients of its inputs.
-    fn spread_back(&mut self, op: &Op, at: &Backward, grads: &mut HashMap<usize, Value>) -> Result<()> {
+    fn spread_back(&mut self, op: &Op, at: &Backward, walk: &mut Walk) -> Result<()> {
         let of_inputs = op.gradient(self, at)?;
-        for ((input, grad), &wanted) in at.inputs.iter().zip(of_inputs).zip(at.wanted) {
-            let Some(grad) = grad.filter(|_| wanted) else { continue };
-            let sum = match grads.get(&input.index()) {
-                Some(&earlier) => self.add(earlier, grad)?,
-                None => grad,
-            };
-            grads.insert(input.index(), sum);
+        for ((&input, grad), &wanted) in at.inputs.iter().zip(of_inputs).zip(at.wanted) {
+            if let Some(grad) = grad.filter(|_| wanted) {
+                self.give(walk, input, grad)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Adds a term to a value's gradient.
+    fn give(&mut self, walk: &mut Walk, value: Value, grad: Value) -> Result<()> {
+        if let Some(terms) = walk.terms.get_mut(&value.index()) {
+            terms.push(grad);
+            return Ok(());
+        }
+        let sum = match walk.grads.get(&value.index()) {
+            Some(&earlier) => self.add(earlier, grad)?,
+            None => grad,
+        };
+        walk.grads.insert(value.index(), sum);
         Ok(())
     }
 

@@ -43,6 +43,8 @@ pub struct Node {
     pub path: String,
     /// A name under which it can be read and replaced while the graph runs, `layers.7.resid`.
     pub name: Option<String>,
+    /// The weight whose gradient it is a term of.
+    pub(crate) adds_to: Option<Param>,
 }
 
 impl Node {
@@ -225,7 +227,14 @@ impl<'p> Graph<'p> {
         }
         let types: Vec<Type> = inputs.iter().map(|&input| self.ty(input)).collect();
         let ty = self.infer(&op, inputs, &types).map_err(|message| self.error(op.name(), message))?;
-        self.nodes.push(Node { op, inputs: inputs.to_vec(), ty, path: self.path.join("."), name: None });
+        self.nodes.push(Node {
+            op,
+            inputs: inputs.to_vec(),
+            ty,
+            path: self.path.join("."),
+            name: None,
+            adds_to: None,
+        });
         Ok(Value { graph: self.tag, index: self.nodes.len() as u32 - 1 })
     }
 
@@ -275,6 +284,12 @@ impl<'p> Graph<'p> {
     pub(crate) fn node(&self, value: Value) -> &Node {
         assert_eq!(value.graph, self.tag, "a value of another graph");
         &self.nodes[value.index()]
+    }
+
+    /// Makes a node a term of a weight's gradient. Nothing else reads it.
+    pub(crate) fn add_to(&mut self, value: Value, param: Param) {
+        assert!(self.owns(value));
+        self.nodes[value.index()].adds_to = Some(param);
     }
 
     pub(crate) fn value_at(&self, index: usize) -> Value {

@@ -47,6 +47,8 @@ pub struct Plan {
     pub(crate) inputs: Vec<PlanInput>,
     /// The weights that it reads.
     pub(crate) weights: Vec<(Param, ParamSpec)>,
+    /// The weights whose gradients it adds to, and how many numbers they have.
+    pub(crate) gradients: Vec<(Param, usize)>,
     /// Where it adds what adapters have, and the shape (n, k) there.
     pub(crate) sites: HashMap<Site, [usize; 2]>,
     tag: u64,
@@ -77,6 +79,8 @@ pub(crate) enum Place {
     Input(&'static str),
     /// In the arena, from this number of 4 bytes on.
     Arena(usize),
+    /// Added to a weight's gradient.
+    Gradient(Param),
 }
 
 /// What is executed at once.
@@ -99,7 +103,7 @@ impl Step {
 }
 
 impl Plan {
-    /// Plans what `outputs` need.
+    /// Plans what `outputs` need, and all gradients of weights that the graph adds to.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if an output is of another graph, or more memory is needed than can be addressed.
@@ -109,7 +113,9 @@ impl Plan {
         }
         let nodes = graph.nodes().to_vec();
         let outputs: Vec<usize> = outputs.iter().map(|value| value.index()).collect();
-        let needed = reachable(&nodes, &outputs);
+        let terms = (0..nodes.len()).filter(|&index| nodes[index].adds_to.is_some());
+        let roots: Vec<usize> = outputs.iter().copied().chain(terms).collect();
+        let needed = reachable(&nodes, &roots);
         let steps = schedule(&nodes, &needed);
         let too_large = || Error::Mismatch(format!("a plan for {:?} fits into no memory", options.capacity));
         let words: Vec<usize> = nodes
@@ -126,6 +132,7 @@ impl Plan {
             named: steps.iter().map(|step| named_after(&nodes, &needed, step)).collect(),
             inputs: inputs(&nodes, &needed),
             weights: weights(graph, &needed),
+            gradients: gradients(graph),
             sites: sites(&nodes, &needed),
             nodes,
             steps,
@@ -247,11 +254,22 @@ fn inputs(nodes: &[Node], needed: &[bool]) -> Vec<PlanInput> {
 }
 
 fn weights(graph: &Graph, needed: &[bool]) -> Vec<(Param, ParamSpec)> {
+    let trained = gradients(graph);
     let weight = |(node, needed): (&Node, &bool)| match &node.op {
-        Op::Weight(weight) if *needed => Some((weight.param, graph.params().spec(weight.param).clone())),
+        Op::Weight(weight) if *needed || trained.iter().any(|(param, _)| *param == weight.param) => {
+            Some((weight.param, graph.params().spec(weight.param).clone()))
+        }
         _ => None,
     };
     graph.nodes().iter().zip(needed).filter_map(weight).collect()
+}
+
+/// The weights that nodes add gradients to.
+fn gradients(graph: &Graph) -> Vec<(Param, usize)> {
+    let mut params: Vec<Param> = graph.nodes().iter().filter_map(|node| node.adds_to).collect();
+    params.sort_unstable();
+    params.dedup();
+    params.into_iter().map(|param| (param, graph.params().spec(param).n_elements())).collect()
 }
 
 /// The sites of the bank that are needed.
@@ -324,14 +342,21 @@ fn place(
         match &node.op {
             Op::Weight(weight) => places[index] = Place::Weight(weight.param),
             Op::Input(input) => places[index] = Place::Input(input.name),
+            op if op.adds() => {
+                if let Some(param) = node.adds_to {
+                    places[index] = Place::Gradient(param);
+                }
+            }
             _ => {}
         }
     }
     let mut alive: Vec<(usize, usize)> = Vec::new(); // (node, words)
     for (at, step) in steps.iter().enumerate() {
         for &index in step.nodes() {
-            places[index] = Place::Arena(arena.take(words[index]));
-            alive.push((index, words[index]));
+            if places[index] == Place::Nowhere {
+                places[index] = Place::Arena(arena.take(words[index]));
+                alive.push((index, words[index]));
+            }
         }
         alive.retain(|&(index, words)| {
             let over = last_use[index] <= at;

@@ -160,11 +160,18 @@ pub trait Executor: Send {
     /// weight's, whose rank is above [`MAX_RANK`](crate::MAX_RANK), or whose numbers are not as many. The slot is then as it was.
     fn set_adapter(&mut self, slot: usize, additions: Option<&[Addition]>) -> Result<()>;
 
-    /// Replaces a weight's numbers, from now on kept in f32; its shape stays.
+    /// Replaces a weight's numbers, from now on kept in `ty` where the device has such weights; its shape stays.
     ///
     /// # Errors
-    /// [`Error::Weight`] if it has another number of them.
-    fn set_weight(&mut self, param: Param, numbers: &[f32]) -> Result<()>;
+    /// [`Error::Weight`] if it has another number of them, or if numbers are not rounded to that type here.
+    fn set_weight(&mut self, param: Param, ty: TensorType, numbers: &[f32]) -> Result<()>;
+
+    /// Calls `use_it` with the gradient of a weight: what runs have added since it was cleared, in the order of the weight's
+    /// numbers. Not at all if no plan that ran adds to it.
+    fn with_gradient(&mut self, param: Param, use_it: &mut dyn FnMut(&mut [f32]));
+
+    /// Sets all gradients to zero.
+    fn clear_gradients(&mut self);
 
     /// A weight's numbers.
     fn weight(&self, param: Param) -> Vec<f32>;

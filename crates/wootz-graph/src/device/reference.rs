@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use wootz_kernels::TensorType;
+
 use crate::bank::{Addition, Site, Slots};
 use crate::batch::{Batch, Data, Sequence};
 use crate::cost::n_elements;
@@ -49,6 +51,8 @@ pub(crate) struct ReferenceExecutor {
     states: Vec<RefState>,
     door: Door,
     bank: RefBank,
+    /// By weight; empty where no plan adds to it.
+    gradients: Vec<Vec<f64>>,
     /// By node; a value seen through another shape is its root's.
     values: Vec<Vec<f64>>,
 }
@@ -129,7 +133,8 @@ impl ReferenceExecutor {
         let weights = Loaded::of(weights)?;
         let door = Door::new(&weights.specs, states, capacity)?;
         let states = states.iter().map(|spec| RefState::new(spec, &capacity)).collect();
-        Ok(Self { weights, states, door, bank: RefBank::default(), values: Vec::new() })
+        let gradients = vec![Vec::new(); weights.specs.len()];
+        Ok(Self { weights, states, door, bank: RefBank::default(), gradients, values: Vec::new() })
     }
 
     /// A value of the plan that ran last, in f64.
@@ -166,6 +171,9 @@ impl ReferenceExecutor {
             states: &mut self.states,
             bank: &self.bank,
         });
+        if let Some(param) = node.adds_to {
+            self.gradients[param.index()].iter_mut().zip(&out).for_each(|(sum, term)| *sum += term);
+        }
         self.values[index] = out;
     }
 }
@@ -174,6 +182,7 @@ impl Executor for ReferenceExecutor {
     fn run(&mut self, plan: &Plan, batch: &Batch, mut taps: Option<&mut dyn Taps>) -> Result<()> {
         self.door.check_run(plan, batch)?;
         self.values = vec![Vec::new(); plan.nodes.len()];
+        plan.gradients.iter().for_each(|&(param, n)| self.gradients[param.index()].resize(n, 0.0));
         for (value, place) in self.values.iter_mut().zip(&plan.places) {
             if let Place::Input(name) = place {
                 *value = match &batch.inputs[name] {
@@ -270,10 +279,28 @@ impl Executor for ReferenceExecutor {
         Ok(())
     }
 
-    fn set_weight(&mut self, param: Param, numbers: &[f32]) -> Result<()> {
+    fn set_weight(&mut self, param: Param, _ty: TensorType, numbers: &[f32]) -> Result<()> {
         self.door.check_weight(param, numbers.len())?;
         self.weights.write()[param.index()] = numbers.iter().map(|&x| f64::from(x)).collect();
         Ok(())
+    }
+
+    fn with_gradient(&mut self, param: Param, use_it: &mut dyn FnMut(&mut [f32])) {
+        let gradient = &mut self.gradients[param.index()];
+        if gradient.is_empty() {
+            return;
+        }
+        let mut shown: Vec<f32> = gradient.iter().map(|&x| x as f32).collect();
+        use_it(&mut shown);
+        for (gradient, shown) in gradient.iter_mut().zip(shown) {
+            if shown.to_bits() != (*gradient as f32).to_bits() {
+                *gradient = f64::from(shown);
+            }
+        }
+    }
+
+    fn clear_gradients(&mut self) {
+        self.gradients.iter_mut().for_each(|gradient| gradient.fill(0.0));
     }
 
     fn weight(&self, param: Param) -> Vec<f32> {

@@ -81,6 +81,10 @@ impl Operator for EmbedGrad {
         "embed_grad"
     }
 
+    fn adds(&self) -> bool {
+        true
+    }
+
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [_ids, dy] = arity(inputs)?;
         Ok(Type::f32(Shape::fixed(&[self.vocab_size, dy.shape.width()])))
@@ -102,7 +106,9 @@ impl Operator for EmbedGrad {
 
     fn cpu(&self, run: &mut CpuRun) {
         let (ids, dy, width) = (run.u32(0), run.f32(1), run.width(1));
-        run.out.fill(0.0);
+        if !run.adds {
+            run.out.fill(0.0);
+        }
         for (row, &id) in dy.chunks_exact(width).zip(ids) {
             for (sum, d) in run.out[id as usize * width..][..width].iter_mut().zip(row) {
                 *sum += d;

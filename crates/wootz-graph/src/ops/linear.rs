@@ -146,6 +146,10 @@ impl Operator for LinearWeightGrad {
         "linear_weight_grad"
     }
 
+    fn adds(&self) -> bool {
+        true
+    }
+
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [dy, x] = arity(inputs)?;
         Ok(Type::f32(Shape::fixed(&[dy.shape.width(), x.shape.width()])))
@@ -171,6 +175,6 @@ impl Operator for LinearWeightGrad {
 
     fn cpu(&self, run: &mut CpuRun) {
         let (dy, x, n) = (run.f32(0), run.f32(1), run.width(0));
-        wootz_kernels::linear_weight_grad(run.isa, run.pool, x, dy, dy.len() / n, run.out, false);
+        wootz_kernels::linear_weight_grad(run.isa, run.pool, x, dy, dy.len() / n, run.out, run.adds);
     }
 }

@@ -46,6 +46,11 @@ pub(crate) trait Operator: std::fmt::Debug {
         None
     }
 
+    /// Whether its CPU kernel can add to a weight's gradient; others write to a place of their own first.
+    fn adds(&self) -> bool {
+        false
+    }
+
     /// The gradient of each input (`None` for ids) as operators on the output's gradient.
     fn gradient(&self, g: &mut Graph, at: &Backward) -> Result<Vec<Option<Value>>> {
         let node = g.node(at.output);
@@ -121,6 +126,7 @@ macro_rules! operators {
 operators! {
     input: Input;
     fill: Fill;
+    slope: Slope;
     weight: Weight;
     embed: Embed, EmbedGrad;
     adapt: Adapt, AdaptBaseGrad, AdaptInputGrad;

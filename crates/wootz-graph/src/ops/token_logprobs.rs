@@ -265,6 +265,10 @@ impl Operator for TokenLogprobsWeightGrad {
         "token_logprobs_weight_grad"
     }
 
+    fn adds(&self) -> bool {
+        true
+    }
+
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         Ok(Type::f32(Shape::fixed(&[vocab_size(&inputs[1]), inputs[1].shape.width()])))
     }
@@ -295,7 +299,9 @@ impl Operator for TokenLogprobsWeightGrad {
         let bias = (run.n_inputs() == 5).then(|| run.f32(4));
         let vocab_size = run.matrix(1).n();
         let mut z = vec![0.0; CHUNK.min(targets.len()) * vocab_size];
-        run.out.fill(0.0);
+        if !run.adds {
+            run.out.fill(0.0);
+        }
         for (chunk, x) in x.chunks(CHUNK * width).enumerate() {
             let (first, n) = (chunk * CHUNK, x.len() / width);
             let z = &mut z[..n * vocab_size];

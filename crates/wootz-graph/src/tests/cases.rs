@@ -130,6 +130,7 @@ fn elementwise() -> Vec<Case> {
             cases.push(gated.grad().build(move |g, x, _| g.gated(x[0], x[1], f)));
         }
     }
+    cases.push(case("slope").rows(&[5]).build(|g, x, _| g.slope(x[0], "slope")));
     for c in [1, 6, 67] {
         let two = |name: &str| case(format!("{name} {c}")).rows(&[c]).rows(&[c]);
         cases.push(two("add").grad().build(|g, x, _| g.add(x[0], x[1])));

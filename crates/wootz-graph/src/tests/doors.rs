@@ -217,8 +217,10 @@ fn plans_weights_and_states_of_others_are_errors() {
         let mut executor = device.executor(&weights, &one.states[..1], CAPACITY).unwrap();
         let error = executor.run(&one.plan, &good_batch(), None).unwrap_err().to_string();
         assert_eq!(error, "the plan's 2 states are not the 1 that this executor keeps", "{name}");
-        let error =
-            executor.set_weight(one.params.find("taps").unwrap(), &[0.0; 11]).unwrap_err().to_string();
+        let error = executor
+            .set_weight(one.params.find("taps").unwrap(), super::F32, &[0.0; 11])
+            .unwrap_err()
+            .to_string();
         assert_eq!(error, "weight `taps`: expected 12 numbers, got 11", "{name}");
     }
     let of_reference = Reference.load(&one.params, &zeros).unwrap();

@@ -7,7 +7,9 @@ use super::case::{NO_STATES, assert_close, tokens};
 use super::network::{TinyLlama, sequences};
 use crate::device::Executor;
 use crate::device::reference::ReferenceExecutor;
-use crate::{Axis, Batch, Cpu, Data, Device, Dim, Graph, Plan, PlanOptions, Reference, Type};
+use crate::{
+    Axis, Batch, Cpu, Data, Device, Dim, Graph, Param, Plan, PlanOptions, Reference, Shape, Taps, Type,
+};
 
 const LENGTHS: [usize; 2] = [6, 9];
 
@@ -65,7 +67,7 @@ fn descend(device: &dyn Device, n_steps: usize) -> Vec<f32> {
         for ((param, _), grad) in model.params.iter().zip(grads) {
             let stepped: Vec<f32> =
                 executor.weight(param).iter().zip(grad).map(|(w, g)| w - 0.1 * g).collect();
-            executor.set_weight(param, &stepped).unwrap();
+            executor.set_weight(param, super::F32, &stepped).unwrap();
         }
     }
     losses
@@ -78,6 +80,74 @@ fn a_packed_training_step_lowers_the_loss_alike_on_every_device() {
     for isa in Isa::all_here() {
         let losses = descend(&Cpu::with(isa, 2, Precision::Exact), 5);
         assert_close(&losses, &reference, 1e-4, &|| format!("losses on {isa:?}"));
+    }
+}
+
+/// A loss that is worked out outside of the graph: the sum of squares of the log-probabilities.
+#[derive(Default)]
+struct SumOfSquares {
+    logprobs: Vec<f32>,
+}
+
+impl Taps for SumOfSquares {
+    fn tap(&mut self, name: &str, _shape: &Shape, numbers: &mut [f32]) {
+        match name {
+            "logprobs" => self.logprobs = numbers.to_vec(),
+            "slope" => numbers.iter_mut().zip(&self.logprobs).for_each(|(slope, y)| *slope = 2.0 * y),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn runs_add_to_the_gradients_of_trained_weights_from_a_slope_given_meanwhile() {
+    let model = TinyLlama::declare();
+    let trained: Vec<Param> = ["embed", "layers.0.wq", "layers.1.attn_norm", "head"]
+        .into_iter()
+        .map(|name| model.param(name))
+        .collect();
+    let batch = sequences(&LENGTHS, 1);
+    let capacity = tokens(16);
+    // The same loss by operators.
+    let mut g = Graph::new(&model.params);
+    let ids = g.token_ids();
+    let x = g.embed(ids, model.param("embed")).unwrap();
+    let logprobs = model.logprobs(&mut g, x).unwrap();
+    let squares = g.mul(logprobs, logprobs).unwrap();
+    let weights = g.loss_weights();
+    let loss = g.weighted_sum(squares, weights).unwrap();
+    let wrt: Vec<_> = trained.iter().map(|&param| g.weight(param)).collect();
+    let grads = g.backward(loss, &wrt).unwrap();
+    let plan = Plan::new(&g, &grads, &PlanOptions { capacity }).unwrap();
+    let mut ones = batch.clone();
+    ones.set("loss_weights", Data::F32(vec![1.0; LENGTHS.iter().sum()]));
+    let mut reference = model.executor(&Reference, NO_STATES, &[]);
+    reference.run(&plan, &ones, None).unwrap();
+    // The loss outside.
+    let mut g = Graph::new(&model.params);
+    let ids = g.token_ids();
+    let x = g.embed(ids, model.param("embed")).unwrap();
+    let logprobs = model.logprobs(&mut g, x).unwrap();
+    g.name(logprobs, "logprobs");
+    let slope = g.slope(logprobs, "slope").unwrap();
+    g.backward_to(&[(logprobs, slope)], &trained).unwrap();
+    let outside = Plan::new(&g, &[], &PlanOptions { capacity }).unwrap();
+    for device in [&Reference as &dyn Device, &Cpu::with(Isa::detect(), 2, Precision::Exact)] {
+        let mut executor = model.executor(device, NO_STATES, &[]);
+        for n_runs in [1.0, 2.0] {
+            executor.run(&outside, &batch, Some(&mut SumOfSquares::default())).unwrap();
+            for (i, &param) in trained.iter().enumerate() {
+                let want: Vec<f32> =
+                    reference.output(&plan, &ones, i).iter().map(|grad| n_runs * grad).collect();
+                let mut got = Vec::new();
+                executor.with_gradient(param, &mut |grad| got = grad.to_vec());
+                assert_close(&got, &want, 1e-4, &|| format!("{}: {n_runs} runs", device.name()));
+            }
+        }
+        executor
+            .with_gradient(model.param("layers.0.wk"), &mut |_| panic!("a frozen weight has no gradient"));
+        executor.clear_gradients();
+        executor.with_gradient(trained[1], &mut |grad| assert!(grad.iter().all(|g| *g == 0.0)));
     }
 }
 

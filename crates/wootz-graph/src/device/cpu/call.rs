@@ -26,6 +26,8 @@ pub(crate) struct CpuRun<'a> {
     pub out_ty: Type,
     pub batch: &'a Batch,
     pub out: &'a mut [f32],
+    /// Whether to add to what `out` holds: a weight's gradient.
+    pub adds: bool,
     pub(super) states: &'a mut [CpuState],
     pub bank: &'a Slots<LowRank>,
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wootz_kernels::{AlignedBytes, HostMatrix, LinearPart, LowRank, LowRankExtras, cast};
+use wootz_kernels::{AlignedBytes, HostMatrix, LinearPart, LowRank, LowRankExtras, TensorType, cast};
 
 use crate::bank::{Addition, Slots};
 use crate::batch::{Batch, Data};
@@ -31,6 +31,8 @@ pub(super) struct CpuExecutor {
     states: Vec<CpuState>,
     door: Door,
     bank: Slots<LowRank>,
+    /// By weight; empty where no plan adds to it.
+    gradients: Vec<AlignedBytes>,
     arena: AlignedBytes,
     /// What steps have taken since it was asked for.
     times: Option<Vec<StepTime>>,
@@ -47,7 +49,8 @@ impl CpuExecutor {
         let door = Door::new(&weights.specs, states, capacity)?;
         let states = states.iter().map(|spec| CpuState::new(spec, &capacity)).collect();
         let (cpu, bank, arena) = (cpu.clone(), Slots::default(), AlignedBytes::zeroed(0));
-        Ok(Self { cpu, weights, states, door, bank, arena, times: None })
+        let gradients = weights.specs.iter().map(|_| AlignedBytes::zeroed(0)).collect();
+        Ok(Self { cpu, weights, states, door, bank, gradients, arena, times: None })
     }
 }
 
@@ -57,13 +60,19 @@ impl Executor for CpuExecutor {
         if self.arena.len() < plan.arena_bytes() {
             self.arena = AlignedBytes::zeroed(plan.arena_bytes());
         }
+        for &(param, n) in &plan.gradients {
+            let gradient = &mut self.gradients[param.index()];
+            if gradient.len() != 4 * n {
+                *gradient = AlignedBytes::zeroed(4 * n);
+            }
+        }
         let weights = self.weights.read();
         let arena = cast::cast_mut(&mut self.arena).expect("aligned for numbers of 4 bytes");
         let run = Run { cpu: &self.cpu, plan, batch, weights: &weights, bank: &self.bank };
         for (step, named) in plan.steps.iter().zip(&plan.named) {
             let start = self.times.is_some().then(Instant::now);
             match step {
-                Step::One { node } => run.one(arena, &mut self.states, *node),
+                Step::One { node } => run.one(arena, &mut self.states, &mut self.gradients, *node),
                 Step::Linears { nodes } => run.linears(arena, nodes),
             }
             if let (Some(times), Some(start)) = (&mut self.times, start) {
@@ -93,7 +102,9 @@ impl Executor for CpuExecutor {
                 Data::F32(numbers) => read(numbers),
                 Data::U32(ids) => read(&ids.iter().map(|&id| id as f32).collect::<Vec<_>>()),
             },
-            (Place::Nowhere, _) => unreachable!("a plan gives each of its outputs a place"),
+            (Place::Nowhere | Place::Gradient(_), _) => {
+                unreachable!("a plan gives each of its outputs a place, and nothing reads a gradient's term")
+            }
         }
     }
 
@@ -167,16 +178,33 @@ impl Executor for CpuExecutor {
         Ok(())
     }
 
-    fn set_weight(&mut self, param: Param, numbers: &[f32]) -> Result<()> {
+    fn set_weight(&mut self, param: Param, ty: TensorType, numbers: &[f32]) -> Result<()> {
         self.door.check_weight(param, numbers.len())?;
-        let stored = Stored::from_f32(&self.cpu, &self.weights.specs[param.index()], numbers);
+        let spec = &self.weights.specs[param.index()];
+        let stored = Stored::from_f32(&self.cpu, spec, ty, numbers)
+            .map_err(|message| Error::Weight { name: spec.name.clone(), message })?;
         self.weights.write()[param.index()] = stored;
         Ok(())
+    }
+
+    fn with_gradient(&mut self, param: Param, use_it: &mut dyn FnMut(&mut [f32])) {
+        let gradient = &mut self.gradients[param.index()];
+        if gradient.len() > 0 {
+            use_it(numbers_of(gradient));
+        }
+    }
+
+    fn clear_gradients(&mut self) {
+        self.gradients.iter_mut().for_each(|gradient| numbers_of(gradient).fill(0.0));
     }
 
     fn weight(&self, param: Param) -> Vec<f32> {
         self.weights.read()[param.index()].to_f32()
     }
+}
+
+fn numbers_of(bytes: &mut AlignedBytes) -> &mut [f32] {
+    cast::cast_mut(bytes).expect("aligned for numbers of 4 bytes")
 }
 
 /// An addition as the kernel reads it.
@@ -248,13 +276,22 @@ impl<'a> Run<'a> {
                 Data::F32(numbers) => Arg::F32(numbers),
                 Data::U32(ids) => Arg::U32(ids),
             },
-            Place::Arena(_) | Place::Nowhere => Arg::F32(rest.get(self.span(node))),
+            Place::Arena(_) | Place::Nowhere | Place::Gradient(_) => Arg::F32(rest.get(self.span(node))),
         }
     }
 
-    fn one(&self, arena: &mut [f32], states: &mut [CpuState], index: usize) {
+    fn one(&self, arena: &mut [f32], states: &mut [CpuState], gradients: &mut [AlignedBytes], index: usize) {
         let node = &self.plan.nodes[index];
-        let (rest, mut out) = Rest::cut(arena, &[self.span(index)]);
+        let gradient = node.adds_to.map(|param| numbers_of(&mut gradients[param.index()]));
+        let (span, gradient_as_out) = match self.plan.place(index) {
+            Place::Gradient(_) => (0..0, true),
+            _ => (self.span(index), false),
+        };
+        let (rest, mut out) = Rest::cut(arena, &[span]);
+        let (out, sum) = match (gradient, gradient_as_out) {
+            (Some(gradient), true) => (gradient, None),
+            (gradient, _) => (out.remove(0), gradient),
+        };
         let inputs: Vec<Arg> = node.inputs.iter().map(|input| self.argument(&rest, input.index())).collect();
         let types: Vec<Type> = node.inputs.iter().map(|input| self.plan.nodes[input.index()].ty).collect();
         node.op.cpu(&mut CpuRun {
@@ -264,10 +301,14 @@ impl<'a> Run<'a> {
             types: &types,
             out_ty: node.ty,
             batch: self.batch,
-            out: out.remove(0),
+            out,
+            adds: gradient_as_out,
             states,
             bank: self.bank,
         });
+        if let Some(sum) = sum {
+            sum.iter_mut().zip(&*out).for_each(|(sum, term)| *sum += term);
+        }
     }
 
     fn linears(&self, arena: &mut [f32], nodes: &[usize]) {

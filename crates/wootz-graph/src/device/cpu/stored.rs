@@ -37,11 +37,27 @@ impl Stored {
         }
     }
 
-    /// The same weight with other numbers.
-    pub(crate) fn from_f32(cpu: &Cpu, spec: &ParamSpec, numbers: &[f32]) -> Self {
-        let tensor = HostTensor { ty: TensorType::F32, bytes: cast::bytes_of(numbers).into() };
-        Stored::new(cpu, None, spec, &tensor)
+    /// The same weight with other numbers, rounded to `ty`; or why that cannot be.
+    pub(crate) fn from_f32(
+        cpu: &Cpu,
+        spec: &ParamSpec,
+        ty: TensorType,
+        numbers: &[f32],
+    ) -> Result<Self, String> {
+        let bytes = match ty {
+            TensorType::F32 => cast::bytes_of(numbers).into(),
+            _ => {
+                let width = spec.shape.last().copied().unwrap_or(1);
+                let row =
+                    ty.row_bytes(width).ok_or_else(|| format!("rows of {width} are no blocks of `{ty}`"))?;
+                let mut bytes = vec![0; row * (numbers.len() / width)];
+                wootz_kernels::quantize(ty, numbers, &mut bytes).map_err(|error| error.to_string())?;
+                bytes.into()
+            }
+        };
+        Ok(Stored::new(cpu, None, spec, &HostTensor { ty, bytes }))
     }
+
     /// Row `i` of a matrix or a table. Panics if there is no such row.
     pub(crate) fn row(&self, i: usize, out: &mut [f32]) {
         match self {
