@@ -7,9 +7,7 @@
 //! Source: Hu et al. 2021, arXiv:2106.09685; many adapters in one batch: Chen et al. 2023, Punica, arXiv:2310.18547.
 //! Elsewhere: reading adapters' files and precomputing gains (`wootz-model`), who owns a slot (`wootz-engine`).
 //!
-//! A bank is for adapters that are done. Those in training are weights of their own, `linear` through A, `linear` through B,
-//! `scale` and `add` in the same graph, whose gradients exist and whose numbers an optimizer replaces by `set_weight`; DoRA
-//! needs one operator more, the norms of W + s·B·A, through which no gradient passes (arXiv:2402.09353, §4.3).
+//! A bank is for adapters that are done. Those in training are weights of their own ([`change`](crate::change)).
 
 use std::collections::HashMap;
 

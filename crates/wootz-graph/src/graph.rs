@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::bank::Bank;
+use crate::change::{LowRankChange, LowRankChanges};
 use crate::ops::{Op, Takes, input::Input, weight::Weight};
 use crate::param::{Param, ParamKind, Params};
 use crate::shape::{DType, Dim, Shape, Type};
@@ -64,6 +65,7 @@ pub struct Graph<'p> {
     path: Vec<String>,
     shared: HashMap<String, Value>,
     bank: Option<Bank>,
+    changes: LowRankChanges,
 }
 
 static NEXT_TAG: AtomicU32 = AtomicU32::new(0);
@@ -82,6 +84,7 @@ impl<'p> Graph<'p> {
             path: Vec::new(),
             shared: HashMap::new(),
             bank: None,
+            changes: LowRankChanges::new(),
         }
     }
 
@@ -89,6 +92,16 @@ impl<'p> Graph<'p> {
     pub fn with_bank(self, bank: Bank) -> Self {
         assert!(self.nodes.is_empty(), "layers that are built already are not adapted");
         Self { bank: Some(bank), ..self }
+    }
+
+    /// The same graph, in which these weights are changed; before any layer is built.
+    pub fn with_changes(self, changes: LowRankChanges) -> Self {
+        assert!(self.nodes.is_empty(), "layers that are built already are not changed");
+        Self { changes, ..self }
+    }
+
+    pub(crate) fn change_of(&self, param: Param) -> Option<LowRankChange> {
+        self.changes.get(&param).copied()
     }
 
     pub(crate) fn bank(&self) -> Option<&Bank> {

@@ -8,6 +8,7 @@
 
 mod bank;
 mod batch;
+mod change;
 mod cost;
 mod device;
 mod draw;
@@ -24,6 +25,7 @@ mod tests;
 
 pub use bank::{Addition, Bank, MAX_ADAPTERS, MAX_RANK, Site};
 pub use batch::{Batch, Data, Rows, Sequence};
+pub use change::{LowRankChange, LowRankChanges};
 pub use cost::Cost;
 pub use device::cpu::Cpu;
 pub use device::reference::Reference;

@@ -33,11 +33,20 @@ impl Graph<'_> {
         self.linear_bias(x, w, None)
     }
 
-    /// `x` (T, k) through `w` (n, k), plus `b` (n) where there is one → (T, n); with what the graph's bank adds there.
+    /// `x` (T, k) through `w` (n, k), plus `b` (n) where there is one → (T, n); with the weight's change and what the graph's bank adds
+    /// there, if any.
     pub fn linear_bias(&mut self, x: Value, w: Param, b: Option<Param>) -> Result<Value> {
-        let inputs: Vec<Value> = [x].into_iter().chain([w].into_iter().chain(b).map(|p| self.weight(p))).collect();
-        let y = self.push(Linear.into(), &inputs)?;
+        let y = match self.change_of(w) {
+            Some(change) => self.changed_linear(x, w, b, change)?,
+            None => self.unchanged_linear(x, w, b)?,
+        };
         self.adapt(y, x, Site::Linear(w))
+    }
+
+    /// The product alone.
+    pub(crate) fn unchanged_linear(&mut self, x: Value, w: Param, b: Option<Param>) -> Result<Value> {
+        let inputs: Vec<Value> = [x].into_iter().chain([w].into_iter().chain(b).map(|p| self.weight(p))).collect();
+        self.push(Linear.into(), &inputs)
     }
 }
 

@@ -131,6 +131,7 @@ operators! {
     embed: Embed, EmbedGrad;
     adapt: Adapt, AdaptBaseGrad, AdaptInputGrad;
     linear: Linear, LinearInputGrad, LinearWeightGrad;
+    inverse_norms: InverseNorms;
     rms_norm: RmsNorm, RmsNormInputGrad, RmsNormWeightGrad;
     layer_norm: LayerNorm;
     round_rows: RoundRows;

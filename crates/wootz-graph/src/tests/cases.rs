@@ -7,8 +7,8 @@ use wootz_kernels::TensorType;
 use super::case::{Case, Draw, case};
 use crate::ParamKind::{Matrix, Stack, Table, Vector};
 use crate::{
-    Activation, Attention, Axis, Dim, Groups, LogitTransform, Pooling, RopeScale, RopeStyle, RopeTable,
-    ScanInputs, Shape, Type,
+    Activation, Attention, Axis, Dim, Groups, LogitTransform, LowRankChange, Pooling, RopeScale, RopeStyle,
+    RopeTable, ScanInputs, Shape, Type,
 };
 
 /// Every case.
@@ -54,6 +54,27 @@ fn linears() -> Vec<Case> {
             .weight(Vector, &[n]);
         cases.push(biased.grad().build(|g, x, w| g.linear_bias(x[0], w[0], Some(w[1]))));
     }
+    let changed = |magnitude: bool| {
+        case(format!("linear with a low-rank change, magnitudes {magnitude}"))
+            .rows(&[7])
+            .weight(Matrix, &[5, 7])
+            .weight(Matrix, &[2, 7])
+            .weight(Matrix, &[5, 2])
+            .weight(Vector, &[5])
+            .weight(Vector, &[5])
+            .build(move |g, x, w| {
+                let magnitude = magnitude.then_some(w[3]);
+                g.changed_linear(
+                    x[0],
+                    w[0],
+                    Some(w[4]),
+                    LowRankChange { a: w[1], b: w[2], scale: 0.5, magnitude },
+                )
+            })
+    };
+    // The norm is held constant by definition, so only magnitudes and bias have their true slopes.
+    cases.push(changed(false).grad_of(&[0], &[0, 1, 2, 4]));
+    cases.push(changed(true).grad_of(&[0], &[3, 4]));
     for ty in STORED {
         let linear = case("linear").rows(&[64]).weight(Matrix, &[19, 64]).stored_as(ty);
         // Sums of 64 products of up to ±10.
