@@ -10,9 +10,11 @@ mod aligned;
 mod attention;
 mod block;
 pub mod cast;
+mod grouped_grad;
 mod isa;
 mod kv_store;
 mod linear;
+mod logprobs;
 mod low_rank;
 mod packed;
 mod peaks;
@@ -30,15 +32,20 @@ pub use attention::{
     attend_dense_backward,
 };
 pub use block::{NotWritable, can_quantize, dequantize, quantize};
+pub use grouped_grad::{grouped_input_grad, grouped_weight_grad};
 pub use isa::{Isa, Level};
 pub use kv_store::{KvStore, Slot, Values};
 pub use linear::{
     ExpertPart, ExpertRows, LinearPart, grouped_linear, linear, linear_input_grad, linear_weight_grad,
 };
+pub use logprobs::{LogitHead, LogprobGrads, token_logprobs, token_logprobs_grad};
 pub use low_rank::{HostMatrix, LowRank, LowRankExtras, add_low_rank};
 pub use packed::{PackedMatrix, Packing, Precision};
 pub use peaks::Peaks;
 pub use pool::Pool;
 pub use rows::*;
-pub use scan::{Conv1d, ScanSeq, SelectiveScan, SsdScan, conv1d_update, selective_scan, ssd_scan};
+pub use scan::{
+    Conv1d, ScanGrads, ScanSeq, SelectiveScan, SsdScan, conv1d_grad, conv1d_update, selective_scan,
+    selective_scan_grad, ssd_scan, ssd_scan_grad,
+};
 pub use tensor_type::TensorType;

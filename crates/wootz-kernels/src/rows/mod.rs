@@ -53,16 +53,22 @@ macro_rules! fold {
 mod activation;
 mod elementwise;
 mod norm;
+mod norm_grad;
 mod rope;
+mod slope;
 mod softmax;
+mod sums;
 
 pub use activation::{Activation, activate, gated};
 pub(crate) use elementwise::add_scaled;
 pub use elementwise::{add, add_assign, mul, scale};
 pub(crate) use norm::dot_lanes;
 pub use norm::{dot, l2_norm, layer_norm, rms_norm};
+pub use norm_grad::{Divided, Norm, divided_grad, norm_input_grad, norm_weight_grad};
 pub use rope::{RopeStyle, rope, rope_tables};
+pub use slope::{activation_grad, gated_grad};
 pub use softmax::{log_softmax, softmax};
+pub use sums::sum_rows;
 
 /// How many rows make a task: enough numbers that handing it over does not count.
 fn rows_per_task(row_len: usize) -> usize {

@@ -7,17 +7,25 @@
 //! Elsewhere: projections and gates around them, which are other operators.
 
 mod conv1d;
+mod conv1d_grad;
 mod selective;
+mod selective_grad;
 mod ssd;
+mod ssd_grad;
 
 pub use conv1d::{Conv1d, conv1d_update};
+pub use conv1d_grad::conv1d_grad;
 pub use selective::{SelectiveScan, selective_scan};
+pub use selective_grad::{ScanGrads, selective_scan_grad};
 pub use ssd::{SsdScan, ssd_scan};
+pub use ssd_grad::ssd_scan_grad;
 
 use std::ops::Range;
 
 use crate::pool::SharedSlice;
+use crate::rows::add_assign;
 use crate::simd::{LANES, Simd};
+use crate::{Isa, Pool};
 
 /// One sequence's rows and the slot of its state. A new sequence's slot is zeroed by the caller.
 #[derive(Clone, Debug)]
@@ -58,4 +66,14 @@ fn load<S: Simd>(s: S, x: &[f32]) -> S::F {
 unsafe fn store<S: Simd>(s: S, v: S::F, out: &SharedSlice<'_, f32>, range: Range<usize>) {
     // SAFETY: the caller's promise.
     s.store_part(v, unsafe { out.slice(range) });
+}
+
+/// Sums parts that lie `step` apart, in order: `out = Σ parts[i·step + first..]`.
+fn add_parts(isa: Isa, pool: &Pool, parts: &[f32], first: usize, step: usize, out: &mut [f32]) {
+    out.fill(0.0);
+    if step > 0 {
+        for part in parts.chunks_exact(step) {
+            add_assign(isa, pool, 1.0, &part[first..first + out.len()], out);
+        }
+    }
 }
