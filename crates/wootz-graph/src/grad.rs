@@ -3,7 +3,8 @@
 //! Where:  called by the trainer and by gradient tests; each operator's rule stands in its own file.
 //! Idea:   nodes are in order, so one walk from the loss to the front meets every user before its input.
 //!         Values that lead to no wanted input get no gradient: frozen weights cost nothing. A weight's gradient is a sum of
-//!         terms, one for each use, that add to one buffer of the executor; runs add to it until it is cleared.
+//!         terms, one for each use, that add to one buffer of the executor; runs add to it until it is cleared. Recomputation is
+//!         a copy of a layer's nodes, made when the walk first meets the layer; the plan's liveness does the rest.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -18,6 +19,19 @@ struct Walk {
     grads: HashMap<usize, Value>,
     /// By node; in the order of the walk.
     terms: BTreeMap<usize, Vec<Value>>,
+}
+
+/// What one walk makes again.
+struct Copies {
+    /// By node, of those that were there before.
+    keeps: Vec<bool>,
+    made: HashMap<usize, Value>,
+}
+
+/// `layers.7`, where a path begins with that.
+fn layer_of(path: &str) -> Option<&str> {
+    let number = path.strip_prefix("layers.")?;
+    Some(&path[..path.len() - number.len() + number.find('.').unwrap_or(number.len())])
 }
 
 impl Graph<'_> {
@@ -84,6 +98,8 @@ impl Graph<'_> {
     fn walk_back(&mut self, outputs: &[(Value, Value)], wrt: &[Value], trained: &[Value]) -> Result<Walk> {
         let end = outputs.iter().map(|(value, _)| value.index()).max().unwrap_or(0);
         let needed = self.leading_from(wrt, end);
+        let mut copies =
+            self.recomputes_layers.then(|| Copies { keeps: self.kept(outputs, end), made: HashMap::new() });
         let mut walk = Walk {
             grads: HashMap::new(),
             terms: trained.iter().map(|weight| (weight.index(), Vec::new())).collect(),
@@ -99,16 +115,53 @@ impl Graph<'_> {
             if !wanted.contains(&true) {
                 continue;
             }
-            let at = Backward { inputs: &inputs, output: self.value_at(index), dy, wanted: &wanted };
-            self.at(path, |g| g.spread_back(&op, &at, &mut walk))?;
+            let (mut read, mut output) = (inputs.clone(), self.value_at(index));
+            if let Some(copies) = &mut copies {
+                for value in read.iter_mut().chain([&mut output]) {
+                    *value = self.again(*value, copies)?;
+                }
+            }
+            let at = Backward { inputs: &read, output, dy, wanted: &wanted };
+            self.at(path, |g| g.spread_back(&op, &at, &inputs, &mut walk))?;
         }
         Ok(walk)
     }
 
+    /// What every value before `end` must be kept for: readers outside of its layer, a slope, or somebody who knows its name.
+    fn kept(&self, outputs: &[(Value, Value)], end: usize) -> Vec<bool> {
+        let nodes = self.nodes();
+        let mut kept: Vec<bool> =
+            nodes.iter().map(|node| layer_of(&node.path).is_none() || node.name.is_some()).collect();
+        for node in &nodes[..=end] {
+            for input in &node.inputs {
+                kept[input.index()] |= layer_of(&nodes[input.index()].path) != layer_of(&node.path);
+            }
+        }
+        outputs.iter().for_each(|(value, _)| kept[value.index()] = true);
+        kept
+    }
+
+    /// A value, or a copy of it that is made from what is kept.
+    fn again(&mut self, value: Value, copies: &mut Copies) -> Result<Value> {
+        if copies.keeps[value.index()] {
+            return Ok(value);
+        }
+        if let Some(&copy) = copies.made.get(&value.index()) {
+            return Ok(copy);
+        }
+        let node = self.node(value);
+        let (op, inputs, path) = (node.op.clone(), node.inputs.clone(), format!("again.{}", node.path));
+        let inputs: Vec<Value> =
+            inputs.into_iter().map(|input| self.again(input, copies)).collect::<Result<_>>()?;
+        let copy = self.at(path, |g| g.push(op, &inputs))?;
+        copies.made.insert(value.index(), copy);
+        Ok(copy)
+    }
+
     /// Adds what one node's rule gives to the gradients of its inputs.
-    fn spread_back(&mut self, op: &Op, at: &Backward, walk: &mut Walk) -> Result<()> {
+    fn spread_back(&mut self, op: &Op, at: &Backward, inputs: &[Value], walk: &mut Walk) -> Result<()> {
         let of_inputs = op.gradient(self, at)?;
-        for ((&input, grad), &wanted) in at.inputs.iter().zip(of_inputs).zip(at.wanted) {
+        for ((&input, grad), &wanted) in inputs.iter().zip(of_inputs).zip(at.wanted) {
             if let Some(grad) = grad.filter(|_| wanted) {
                 self.give(walk, input, grad)?;
             }

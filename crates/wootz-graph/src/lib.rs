@@ -12,6 +12,7 @@ mod change;
 mod cost;
 mod device;
 mod draw;
+mod draws;
 mod error;
 mod grad;
 mod graph;

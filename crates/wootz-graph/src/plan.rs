@@ -90,6 +90,8 @@ pub(crate) enum Step {
     One { node: usize },
     /// Linear layers over the same input: one pass over the activations.
     Linears { nodes: Vec<usize> },
+    /// Parts of one computation: the gradients of one node's inputs.
+    Parts { nodes: Vec<usize> },
 }
 
 impl Step {
@@ -97,7 +99,7 @@ impl Step {
     pub(crate) fn nodes(&self) -> &[usize] {
         match self {
             Step::One { node } => std::slice::from_ref(node),
-            Step::Linears { nodes } => nodes,
+            Step::Linears { nodes } | Step::Parts { nodes } => nodes,
         }
     }
 }
@@ -298,13 +300,25 @@ fn linear_group(nodes: &[Node], index: usize) -> Option<(usize, usize, &str)> {
     Some((root(nodes, node.inputs[0].index()), width, part))
 }
 
-/// The needed nodes in order, linear layers over the same rows drawn together at the first of them.
+/// The needed nodes in order; linear layers over the same rows, and parts of one computation, drawn together at the first of
+/// them.
 fn schedule(nodes: &[Node], needed: &[bool]) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut groups = HashMap::new();
+    let mut wholes = HashMap::new();
     for (index, node) in nodes.iter().enumerate() {
         let is_leaf = matches!(node.op, Op::Input(_) | Op::Weight(_));
         if !needed[index] || is_leaf || node.op.alias().is_some() {
+            continue;
+        }
+        if let Some(part) = node.op.part() {
+            let at = *wholes.entry((part.whole, node.op.name())).or_insert(steps.len());
+            match steps.get_mut(at) {
+                Some(Step::Parts { nodes: parts }) if is_another_part(nodes, parts, index) => {
+                    parts.push(index)
+                }
+                _ => steps.push(Step::Parts { nodes: vec![index] }),
+            }
             continue;
         }
         let Some(group) = linear_group(nodes, index) else {
@@ -318,6 +332,16 @@ fn schedule(nodes: &[Node], needed: &[bool]) -> Vec<Step> {
         }
     }
     steps
+}
+
+/// Whether a node is made of what these are made of, and goes where none of them goes.
+fn is_another_part(nodes: &[Node], parts: &[usize], index: usize) -> bool {
+    let node = &nodes[index];
+    parts.iter().map(|&part| &nodes[part]).all(|other| {
+        let is_same = other.op.part().map(|part| part.index) == node.op.part().map(|part| part.index);
+        let adds_alike = node.adds_to.is_some() && other.adds_to == node.adds_to;
+        other.inputs == node.inputs && !is_same && !adds_alike
+    })
 }
 
 /// Gives every value its place.
@@ -456,6 +480,7 @@ mod tests {
             .map(|step| match step {
                 Step::One { node } => plan.nodes[*node].op_name().to_owned(),
                 Step::Linears { nodes } => format!("linear × {}", nodes.len()),
+                Step::Parts { nodes } => format!("parts × {}", nodes.len()),
             })
             .collect();
         assert_eq!(shown, ["embed", "linear × 2", "gated", "linear × 1", "add"]);

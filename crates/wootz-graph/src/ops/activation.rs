@@ -2,10 +2,10 @@
 
 use crate::batch::Batch;
 use crate::cost::Cost;
-use crate::device::cpu::CpuRun;
+use crate::device::cpu::{CpuRun, Outs};
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
-use crate::ops::{Backward, Operator, arity};
+use crate::ops::{Backward, Operator, Part, arity};
 use crate::shape::Type;
 use crate::Result;
 
@@ -111,6 +111,13 @@ pub(crate) struct ActivationGrad(Activation);
 #[derive(Clone, Debug)]
 pub(crate) struct Gated(Activation);
 
+/// `dgate = dy·up·f′(gate)` and `dup = dy·f(gate)`, in one pass.
+#[derive(Clone, Debug)]
+pub(crate) struct GatedGrad {
+    f: Activation,
+    part: Part,
+}
+
 impl Graph<'_> {
     /// `f` of every number.
     pub fn activate(&mut self, x: Value, f: Activation) -> Result<Value> {
@@ -181,7 +188,15 @@ impl Operator for ActivationGrad {
     }
 
     fn cpu(&self, run: &mut CpuRun) {
-        let (dy, x, f) = (run.f32(0), run.f32(1), self.0);
+        let (dy, x) = (run.f32(0), run.f32(1));
+        let slope_of = match self.0 {
+            Activation::Softplus => Some(wootz_kernels::Activation::Softplus),
+            f => f.kernel(),
+        };
+        if let Some(kernel) = slope_of {
+            return wootz_kernels::activation_grad(run.isa, run.pool, kernel, x, dy, run.out);
+        }
+        let f = self.0;
         run.pool.rows(run.out, 1, 2048, |first, dx| {
             for ((dx, dy), x) in dx.iter_mut().zip(&dy[first..]).zip(&x[first..]) {
                 *dx = dy * f.derivative(f64::from(*x)) as f32;
@@ -215,11 +230,8 @@ impl Operator for Gated {
     }
 
     fn gradient(&self, g: &mut Graph, at: &Backward) -> Result<Vec<Option<Value>>> {
-        let (gate, up) = (at.inputs[0], at.inputs[1]);
-        let dy_up = g.mul(at.dy, up)?;
-        let dgate = g.push(ActivationGrad(self.0).into(), &[dy_up, gate])?;
-        let activated = g.activate(gate, self.0)?;
-        Ok(vec![Some(dgate), Some(g.mul(at.dy, activated)?)])
+        let inputs = [&[at.dy], at.inputs].concat();
+        at.parts(g, &inputs, |part| GatedGrad { f: self.0, part }.into())
     }
 
     fn reference(&self, run: &mut RefRun) {
@@ -233,6 +245,56 @@ impl Operator for Gated {
         let (gate, up) = (run.f32(0), run.f32(1));
         let kernel = self.0.kernel().expect("checked when the node was added");
         wootz_kernels::gated(run.isa, run.pool, kernel, gate, up, run.out);
+    }
+}
+
+impl Operator for GatedGrad {
+    fn name(&self) -> &'static str {
+        "gated_grad"
+    }
+
+    fn detail(&self) -> String {
+        format!("by {:?}", self.f).to_lowercase()
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
+        Ok(inputs[1 + self.part.index])
+    }
+
+    fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+        Cost::elementwise(inputs, output, batch, 6.0)
+    }
+
+    fn part(&self) -> Option<Part> {
+        Some(self.part)
+    }
+
+    fn adds(&self) -> bool {
+        true
+    }
+
+    fn reference(&self, run: &mut RefRun) {
+        let (dy, gate, up) = (run.input(0), run.input(1), run.input(2));
+        for (i, out) in run.out.iter_mut().enumerate() {
+            *out = match self.part.index {
+                0 => dy[i] * up[i] * self.f.derivative(gate[i]),
+                _ => dy[i] * self.f.value(gate[i]),
+            };
+        }
+    }
+
+    fn cpu_parts(&self, run: &CpuRun, [dgate, dup, ..]: Outs) {
+        let (dy, gate, up) = (run.f32(0), run.f32(1), run.f32(2));
+        let f = self.f.kernel().expect("checked when the node was added");
+        let both = |dgate: Option<&mut [f32]>, dup: Option<&mut [f32]>| {
+            wootz_kernels::gated_grad(run.isa, run.pool, f, gate, up, dy, dgate, dup);
+        };
+        match (dgate, dup) {
+            (Some(dgate), Some(dup)) => dgate.write(|dgate| dup.write(|dup| both(Some(dgate), Some(dup)))),
+            (Some(dgate), None) => dgate.write(|dgate| both(Some(dgate), None)),
+            (None, Some(dup)) => dup.write(|dup| both(None, Some(dup))),
+            (None, None) => {}
+        }
     }
 }
 

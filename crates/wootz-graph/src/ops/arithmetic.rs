@@ -8,8 +8,8 @@ use crate::graph::{Graph, Value};
 use crate::ops::rms_norm::rows_per_task;
 use crate::ops::{Backward, Operator, arity};
 use crate::param::Param;
-use crate::shape::{Dim, Shape, Type};
-use crate::{Error, Result};
+use crate::shape::{Shape, Type};
+use crate::Result;
 
 /// How the second operand is spread over the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,18 +65,10 @@ fn infer_spread(inputs: &[Type]) -> Result<Type, String> {
 /// The gradient of the spread operand: `d` summed over what it was spread over.
 fn gather(g: &mut Graph, inputs: &[Value], d: Value) -> Result<Value> {
     let (a, b) = (g.ty(inputs[0]), g.ty(inputs[1]));
-    let n = b.shape.inner();
-    match (spread_of(&[a, b]), a.shape.rows()) {
-        (Spread::Equal, _) => Ok(d),
-        (Spread::EveryRow | Spread::Scalar, Some((axis, times))) => {
-            let parts = g.reshape(d, (Dim::Rows(axis, times * a.shape.inner() / n), n))?;
-            g.sum_rows(parts)
-        }
-        (Spread::EveryColumn, _) => g.sum_columns(d),
-        (_, None) => {
-            let node = g.node(d);
-            Err(Error::NoGradient { op: node.op.name(), path: node.path.clone() })
-        }
+    match spread_of(&[a, b]) {
+        Spread::Equal => Ok(d),
+        Spread::EveryRow | Spread::Scalar => g.sum_rows(d, b.shape.inner()),
+        Spread::EveryColumn => g.sum_columns(d),
     }
 }
 

@@ -12,14 +12,14 @@ use wootz_kernels::{
     AttendForward, AttendGrads, AttendSeq, AttendSpec, DenseSeq, Visible, attend_dense_backward,
 };
 
-use crate::{Error, Result};
+use crate::Result;
 use crate::batch::{Batch, Sequence};
 use crate::cost::Cost;
-use crate::device::cpu::CpuRun;
+use crate::device::cpu::{CpuRun, Out, Outs};
 use crate::device::reference::{RefRun, RefState};
 use crate::graph::{Graph, Value};
 use crate::ops::append::{Kv, place};
-use crate::ops::{Backward, Operator, Takes};
+use crate::ops::{Backward, Operator, Part, Takes};
 use crate::shape::{Axis, Dim, Type};
 use crate::state::{State, StateKind};
 
@@ -112,10 +112,11 @@ pub(crate) struct Attend {
     state: Option<State>,
 }
 
-/// The gradients of q, k and v, side by side in each row. Only without a state.
+/// The gradients of q, k and v, from scores that are made again. Only without a state.
 #[derive(Clone, Debug)]
 pub(crate) struct AttendGrad {
     spec: Attention,
+    part: Part,
 }
 
 impl Graph<'_> {
@@ -186,25 +187,10 @@ impl Operator for Attend {
         Cost { flops: (2 * n_pairs * n_heads * (d_k + d_v)) as f64, bytes: 4.0 * n_numbers as f64 }
     }
 
-    /// Without a state, and where keys are rows of the same tokens.
     fn gradient(&self, g: &mut Graph, at: &Backward) -> Result<Vec<Option<Value>>> {
-        if self.state.is_some() || g.ty(at.inputs[1]).shape.rows() != g.ty(at.inputs[0]).shape.rows() {
-            let path = g.node(at.output).path.clone();
-            return Err(Error::NoGradient { op: self.name(), path });
-        }
-        let Attention { n_heads, n_kv_heads, d_k, d_v, .. } = self.spec;
+        at.without(g, self.state)?;
         let inputs = [&[at.dy, at.output], at.inputs].concat();
-        let all = g.push(AttendGrad { spec: self.spec.clone() }.into(), &inputs)?;
-        let (q, k) = (n_heads * d_k, n_kv_heads * d_k);
-        let dq = g.columns(all, 0, q)?;
-        let dk = g.columns(all, q, k)?;
-        let dv = g.columns(all, q + k, n_kv_heads * d_v)?;
-        let mut grads = Vec::new();
-        for (&input, grad) in at.inputs.iter().zip([dq, dk, dv]) {
-            let shape = g.ty(input).shape;
-            grads.push(Some(g.reshape(grad, shape)?));
-        }
-        Ok(grads)
+        at.parts(g, &inputs, |part| AttendGrad { spec: self.spec.clone(), part }.into())
     }
 
     fn reference(&self, run: &mut RefRun) {
@@ -324,17 +310,32 @@ impl Operator for AttendGrad {
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
-        let [_dy, _y, q, k, v] = inputs else { return Err("expected 5 inputs".to_owned()) };
-        let width = q.shape.inner() + k.shape.inner() + v.shape.inner();
-        Ok(Type::f32((Dim::Rows(Axis::Tokens, 1), width)))
+        Ok(inputs[2 + self.part.index])
+    }
+
+    fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+        let Attention { n_heads, d_k, d_v, .. } = self.spec;
+        let pairs =
+            |seq: &Sequence| self.spec.n_pairs(0, seq.rows.len(), key_rows(seq, &inputs[3]).len());
+        let n_pairs: usize = batch.sequences.iter().map(pairs).sum();
+        // Scores, their gradients, and the part itself.
+        let widths = [2 * d_k + d_v, 2 * d_k + d_v, d_k + 2 * d_v][self.part.index];
+        let flops = (2 * n_pairs * n_heads * widths) as f64;
+        Cost { flops, ..Cost::elementwise(inputs, output, batch, 0.0) }
+    }
+
+    fn part(&self) -> Option<Part> {
+        Some(self.part)
+    }
+
+    fn adds(&self) -> bool {
+        true
     }
 
     fn reference(&self, run: &mut RefRun) {
-        let spec = &self.spec;
+        let (spec, types) = (&self.spec, run.types);
         let (dy, y, q, k, v) = (run.input(0), run.input(1), run.input(2), run.input(3), run.input(4));
         let Attention { n_heads, n_kv_heads, d_k, d_v, .. } = *spec;
-        let (q_width, k_width) = (n_heads * d_k, n_kv_heads * d_k);
-        let width = q_width + k_width + n_kv_heads * d_v;
         run.out.fill(0.0);
         for seq in &run.batch.sequences {
             for (i, t) in seq.rows.clone().enumerate() {
@@ -342,10 +343,11 @@ impl Operator for AttendGrad {
                     let kv_head = h * n_kv_heads / n_heads;
                     let q = &q[(t * n_heads + h) * d_k..][..d_k];
                     let (dy, y) = (&dy[(t * n_heads + h) * d_v..][..d_v], &y[(t * n_heads + h) * d_v..][..d_v]);
-                    let key = |j: usize| &k[((seq.rows.start + j) * n_kv_heads + kv_head) * d_k..][..d_k];
+                    let keys = key_rows(seq, &types[3]);
+                    let key = |j: usize| &k[((keys.start + j) * n_kv_heads + kv_head) * d_k..][..d_k];
                     let delta: f64 = dy.iter().zip(y).map(|(dy, y)| dy * y).sum();
-                    for (j, p) in probabilities(spec, q, h, i, seq.rows.len(), key) {
-                        let row = seq.rows.start + j;
+                    for (j, p) in probabilities(spec, q, h, i, keys.len(), key) {
+                        let row = keys.start + j;
                         let v = &v[(row * n_kv_heads + kv_head) * d_v..][..d_v];
                         let dp: f64 = dy.iter().zip(v).map(|(dy, v)| dy * v).sum();
                         let mut ds = p * (dp - delta) * f64::from(spec.scale);
@@ -356,30 +358,40 @@ impl Operator for AttendGrad {
                         let mut add = |at: usize, factor: f64, x: &[f64]| {
                             run.out[at..].iter_mut().zip(x).for_each(|(sum, x)| *sum += factor * x);
                         };
-                        add(t * width + h * d_k, ds, key(j));
-                        add(row * width + q_width + kv_head * d_k, ds, q);
-                        add(row * width + q_width + k_width + kv_head * d_v, p, dy);
+                        match self.part.index {
+                            0 => add((t * n_heads + h) * d_k, ds, key(j)),
+                            1 => add((row * n_kv_heads + kv_head) * d_k, ds, q),
+                            _ => add((row * n_kv_heads + kv_head) * d_v, p, dy),
+                        }
                     }
                 }
             }
         }
     }
 
-    fn cpu(&self, run: &mut CpuRun) {
-        let (dy, y) = (run.f32(0), run.f32(1));
-        let (q, k, v) = (run.f32(2), run.f32(3), run.f32(4));
-        let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
-        let forward = AttendForward { q, k, v, out: y, d_out: dy };
-        let grads = AttendGrads { dq: &mut dq, dk: &mut dk, dv: &mut dv };
+    fn cpu_parts(&self, run: &CpuRun, outs: Outs) {
+        let [d_out, out, q, k, v] = [0, 1, 2, 3, 4].map(|i| run.f32(i));
         let (spec, seqs) = (self.spec.kernel_spec(), dense_sequences(run.batch, &run.types[3]));
-        attend_dense_backward(run.isa, run.pool, &spec, forward, &seqs, grads);
-        let widths = [2, 3, 4].map(|i| run.types[i].shape.inner());
-        for (t, row) in run.out.chunks_exact_mut(widths.iter().sum()).enumerate() {
-            let (row_q, rest) = row.split_at_mut(widths[0]);
-            let (row_k, row_v) = rest.split_at_mut(widths[1]);
-            row_q.copy_from_slice(&dq[t * widths[0]..][..widths[0]]);
-            row_k.copy_from_slice(&dk[t * widths[1]..][..widths[1]]);
-            row_v.copy_from_slice(&dv[t * widths[2]..][..widths[2]]);
+        let forward = AttendForward { q, k, v, out, d_out };
+        // The kernel adds to all three.
+        let mut own: [Vec<f32>; 3] = Default::default();
+        let mut outs = outs.into_iter();
+        let mut places = Vec::with_capacity(3);
+        for (own, like) in own.iter_mut().zip([q, k, v]) {
+            places.push(match outs.next().flatten() {
+                Some(Out { numbers, adds }) => {
+                    if !adds {
+                        numbers.fill(0.0);
+                    }
+                    numbers
+                }
+                None => {
+                    *own = vec![0.0; like.len()];
+                    &mut own[..]
+                }
+            });
         }
+        let [dq, dk, dv] = places.try_into().expect("three gradients");
+        attend_dense_backward(run.isa, run.pool, &spec, forward, &seqs, AttendGrads { dq, dk, dv });
     }
 }

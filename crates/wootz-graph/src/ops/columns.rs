@@ -93,10 +93,12 @@ impl Operator for ColumnsGrad {
     }
 
     fn cpu(&self, run: &mut CpuRun) {
-        let len = run.width(0);
-        run.out.fill(0.0);
-        for (dy, dx) in run.f32(0).chunks_exact(len).zip(run.out.chunks_exact_mut(self.width)) {
-            dx[self.start..][..len].copy_from_slice(dy);
-        }
+        let (dy, len, Self { start, width }) = (run.f32(0), run.width(0), self.clone());
+        run.pool.rows(run.out, width, rows_per_task(width), |first, rows| {
+            rows.fill(0.0);
+            for (dy, dx) in dy[first * len..].chunks_exact(len).zip(rows.chunks_exact_mut(width)) {
+                dx[start..][..len].copy_from_slice(dy);
+            }
+        });
     }
 }

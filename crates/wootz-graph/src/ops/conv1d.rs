@@ -5,10 +5,10 @@
 use crate::Result;
 use crate::batch::Batch;
 use crate::cost::Cost;
-use crate::device::cpu::CpuRun;
+use crate::device::cpu::{CpuRun, Out, Outs};
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
-use crate::ops::Operator;
+use crate::ops::{Backward, Operator, Part};
 use crate::param::Param;
 use crate::shape::{Axis, Shape, Type};
 use crate::state::State;
@@ -17,6 +17,13 @@ use crate::state::State;
 #[derive(Clone, Debug)]
 pub(crate) struct Conv1d {
     state: Option<State>,
+}
+
+/// `dx[t, c] = Σⱼ w[c, j]·dy[t + W − 1 − j, c]`, `dw[c, j] = Σₜ dy[t, c]·x[t − W + 1 + j, c]` within each sequence, and
+/// `db = Σₜ dy`. Only without a state.
+#[derive(Clone, Debug)]
+pub(crate) struct Conv1dGrad {
+    part: Part,
 }
 
 impl Graph<'_> {
@@ -54,6 +61,12 @@ impl Operator for Conv1d {
         Cost::elementwise(inputs, output, batch, 2.0 * inputs[1].shape.width() as f64)
     }
 
+    fn gradient(&self, g: &mut Graph, at: &Backward) -> Result<Vec<Option<Value>>> {
+        at.without(g, self.state)?;
+        let inputs = [&[at.dy], at.inputs].concat();
+        at.parts(g, &inputs, |part| Conv1dGrad { part }.into())
+    }
+
     fn reference(&self, run: &mut RefRun) {
         let (x, w, b) = (run.input(0), run.input(1), (run.n_inputs() == 3).then(|| run.input(2)));
         let (channels, width) = (run.types[0].shape.inner(), run.width(1));
@@ -80,6 +93,70 @@ impl Operator for Conv1d {
         run.scan(self.state, state_len, |seqs, states, out| {
             wootz_kernels::conv1d_update(isa, pool, &conv, seqs, states, out);
         });
+    }
+}
+
+impl Operator for Conv1dGrad {
+    fn name(&self) -> &'static str {
+        "conv1d_grad"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
+        Ok(inputs[1 + self.part.index])
+    }
+
+    fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+        let width = inputs[2].shape.width();
+        let flops = 2.0 * (crate::cost::n_elements(&inputs[0], batch) * width) as f64;
+        Cost { flops, ..Cost::elementwise(inputs, output, batch, 0.0) }
+    }
+
+    fn part(&self) -> Option<Part> {
+        Some(self.part)
+    }
+
+    fn adds(&self) -> bool {
+        true
+    }
+
+    fn reference(&self, run: &mut RefRun) {
+        let (dy, x, w) = (run.input(0), run.input(1), run.input(2));
+        let (channels, width) = (run.types[1].shape.inner(), run.width(2));
+        run.out.fill(0.0);
+        for seq in &run.batch.sequences {
+            for (t, c) in seq.rows.clone().flat_map(|t| (0..channels).map(move |c| (t, c))) {
+                let dy = dy[t * channels + c];
+                if self.part.index == 2 {
+                    run.out[c] += dy;
+                    continue;
+                }
+                // Rows before the sequence's first are zeros that nobody gave.
+                for from in seq.rows.start.max((t + 1).saturating_sub(width))..=t {
+                    let j = width - 1 - (t - from);
+                    match self.part.index {
+                        0 => run.out[from * channels + c] += w[c * width + j] * dy,
+                        _ => run.out[c * width + j] += x[from * channels + c] * dy,
+                    }
+                }
+            }
+        }
+    }
+
+    fn cpu_parts(&self, run: &CpuRun, [dx, dw, db, ..]: Outs) {
+        let (isa, pool, seqs) = (run.isa, run.pool, run.scan_seqs());
+        let (dy, n_channels) = (run.f32(0), run.types[1].shape.inner());
+        let conv = wootz_kernels::Conv1d { x: run.f32(1), n_channels, weight: run.f32(2), bias: None };
+        let both = |dx: Option<&mut [f32]>, dw: Option<&mut [f32]>| {
+            wootz_kernels::conv1d_grad(isa, pool, &conv, &seqs, dy, dx, dw);
+        };
+        let dx = dx.map(|dx| dx.numbers);
+        match dw {
+            Some(dw) => dw.write(|dw| both(dx, Some(dw))),
+            None => both(dx, None),
+        }
+        if let Some(Out { numbers, adds }) = db {
+            wootz_kernels::sum_rows(isa, pool, dy, numbers, adds);
+        }
     }
 }
 

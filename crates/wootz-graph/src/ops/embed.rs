@@ -104,15 +104,21 @@ impl Operator for EmbedGrad {
         }
     }
 
+    /// A task has a range of the table and looks through all ids.
     fn cpu(&self, run: &mut CpuRun) {
-        let (ids, dy, width) = (run.u32(0), run.f32(1), run.width(1));
-        if !run.adds {
-            run.out.fill(0.0);
-        }
-        for (row, &id) in dy.chunks_exact(width).zip(ids) {
-            for (sum, d) in run.out[id as usize * width..][..width].iter_mut().zip(row) {
-                *sum += d;
+        let (ids, dy, width, adds) = (run.u32(0), run.f32(1), run.width(1), run.adds);
+        let per_task = self.vocab_size.div_ceil(4 * run.pool.threads());
+        run.pool.rows(run.out, width, per_task, |first, rows| {
+            if !adds {
+                rows.fill(0.0);
             }
-        }
+            let here = first..first + rows.len() / width;
+            for (row, &id) in dy.chunks_exact(width).zip(ids) {
+                if here.contains(&(id as usize)) {
+                    let sum = &mut rows[(id as usize - first) * width..][..width];
+                    sum.iter_mut().zip(row).for_each(|(sum, d)| *sum += d);
+                }
+            }
+        });
     }
 }

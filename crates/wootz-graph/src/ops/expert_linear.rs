@@ -1,4 +1,4 @@
-//! Mixture of experts: one grouped product over exactly T·k rows, and the weighted sum back to T.
+//! Mixture of experts: one grouped product over exactly T·k rows.
 //!
 //! Source: Shazeer et al. 2017, arXiv:1701.06538; grouping rows by expert: Gale et al. 2022, arXiv:2211.15841.
 
@@ -6,10 +6,10 @@ use wootz_kernels::{ExpertPart, ExpertRows};
 
 use crate::batch::Batch;
 use crate::cost::{Cost, n_elements};
-use crate::device::cpu::CpuRun;
+use crate::device::cpu::{CpuRun, Out, Outs};
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
-use crate::ops::{Operator, Takes, arity};
+use crate::ops::{Backward, Operator, Part, Takes, arity};
 use crate::param::{Param, ParamKind};
 use crate::shape::{Dim, Shape, Type};
 use crate::Result;
@@ -18,20 +18,17 @@ use crate::Result;
 #[derive(Clone, Debug)]
 pub(crate) struct ExpertLinear;
 
-/// `y[t] = Σᵢ weights[t, i]·x[t·k + i]`, in order of expert.
+/// `dx[t] = Σᵢ w[ids[t, i]]ᵀ·dy[t·k + i]` in order of expert, and `dw[e] = Σ dy[t·k + i]·x[t]ᵀ` over the rows that went to `e`.
 #[derive(Clone, Debug)]
-pub(crate) struct Combine;
+pub(crate) struct ExpertLinearGrad {
+    part: Part,
+}
 
 impl Graph<'_> {
     /// `x` (T, C) or (T·k, C) through the experts `ids` (T, k) of `w` (E, n, C) → (T·k, n).
     pub fn expert_linear(&mut self, x: Value, ids: Value, w: Param) -> Result<Value> {
         let w = self.weight(w);
         self.push(ExpertLinear.into(), &[x, ids, w])
-    }
-
-    /// Rows `x` (T·k, C) summed with `weights` (T, k) → (T, C).
-    pub fn combine(&mut self, x: Value, weights: Value) -> Result<Value> {
-        self.push(Combine.into(), &[x, weights])
     }
 }
 
@@ -75,6 +72,11 @@ impl Operator for ExpertLinear {
         }
     }
 
+    fn gradient(&self, g: &mut Graph, at: &Backward) -> Result<Vec<Option<Value>>> {
+        let inputs = [&[at.dy], at.inputs].concat();
+        at.parts(g, &inputs, |part| ExpertLinearGrad { part }.into())
+    }
+
     fn reference(&self, run: &mut RefRun) {
         let (x, ids, w) = (run.input(0), run.input(1), run.input(2));
         let (width, n) = (run.width(2), run.out_ty.shape.width());
@@ -90,17 +92,35 @@ impl Operator for ExpertLinear {
     fn cpu(&self, run: &mut CpuRun) {
         let (x, ids, experts) = (run.f32(0), run.u32(1), run.stack(2));
         let repeats = (ids.len() * run.width(2) / x.len().max(1)).max(1);
-        let mut rows: Vec<u32> = (0..ids.len() as u32).collect();
-        rows.sort_by_key(|&row| ids[row as usize]);
-        let sources: Vec<u32> = rows.iter().map(|row| row / repeats as u32).collect();
-        let mut offsets = vec![0u32; experts.len() + 1];
+        let sorted = SortedRows::new(ids, repeats, experts.len());
+        let part = ExpertPart { weights: &experts, biases: None, out: run.out };
+        wootz_kernels::grouped_linear(run.isa, run.pool, x, sorted.rows(), &mut [part]);
+    }
+}
+
+/// Rows sorted by expert, those of one expert in their order.
+struct SortedRows {
+    offsets: Vec<u32>,
+    sources: Vec<u32>,
+    targets: Vec<u32>,
+}
+
+impl SortedRows {
+    /// For rows of which `repeats` each read the same.
+    fn new(ids: &[u32], repeats: usize, n_experts: usize) -> Self {
+        let mut targets: Vec<u32> = (0..ids.len() as u32).collect();
+        targets.sort_by_key(|&row| ids[row as usize]);
+        let sources = targets.iter().map(|row| row / repeats as u32).collect();
+        let mut offsets = vec![0u32; n_experts + 1];
         ids.iter().for_each(|&id| offsets[id as usize + 1] += 1);
-        for e in 0..experts.len() {
+        for e in 0..n_experts {
             offsets[e + 1] += offsets[e];
         }
-        let rows = ExpertRows { offsets: &offsets, sources: &sources, targets: &rows };
-        let part = ExpertPart { weights: &experts, biases: None, out: run.out };
-        wootz_kernels::grouped_linear(run.isa, run.pool, x, rows, &mut [part]);
+        Self { offsets, sources, targets }
+    }
+
+    fn rows(&self) -> ExpertRows<'_> {
+        ExpertRows { offsets: &self.offsets, sources: &self.sources, targets: &self.targets }
     }
 }
 
@@ -109,41 +129,66 @@ fn n_experts(stack: &Type) -> usize {
     stack.shape.inner() / (n * k)
 }
 
-impl Operator for Combine {
+impl Operator for ExpertLinearGrad {
     fn name(&self) -> &'static str {
-        "combine"
+        "expert_linear_grad"
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
-        let [x, weights] = arity(inputs)?;
-        let k = weights.shape.width();
-        match (x.shape.rows(), weights.shape.rows()) {
-            (Some((a, n)), Some((b, m))) if a == b && n == m * k => {
-                Ok(Type::f32((Dim::Rows(b, m), x.shape.inner())))
-            }
-            _ => Err(format!("expected rows for every weight {}, got {}", weights.shape, x.shape)),
+        Ok(inputs[1 + self.part.index])
+    }
+
+    fn takes(&self, input: usize, inputs: &[Type]) -> Takes {
+        match input {
+            2 => Takes::Ids { below: Some(n_experts(&inputs[3])) },
+            3 => Takes::Weight(&[ParamKind::Stack]),
+            _ => Takes::Numbers,
         }
+    }
+
+    fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+        let flops = 2.0 * (n_elements(&inputs[0], batch) * inputs[3].shape.width()) as f64;
+        Cost { flops, ..Cost::elementwise(&inputs[..3], output, batch, 0.0) }
+    }
+
+    fn part(&self) -> Option<Part> {
+        Some(self.part)
+    }
+
+    fn adds(&self) -> bool {
+        true
     }
 
     fn reference(&self, run: &mut RefRun) {
-        let (x, weights, width, k) = (run.input(0), run.input(1), run.width(0), run.width(1));
+        let (dy, x, ids, w) = (run.input(0), run.input(1), run.input(2), run.input(3));
+        let (n, width) = (run.width(0), run.width(3));
+        let repeats = ids.len() * width / x.len().max(1);
         run.out.fill(0.0);
-        for (i, (x, weight)) in x.chunks_exact(width).zip(weights).enumerate() {
-            let y = &mut run.out[i / k * width..][..width];
-            y.iter_mut().zip(x).for_each(|(y, x)| *y += weight * x);
+        for (row, (dy, &id)) in dy.chunks_exact(n).zip(ids).enumerate() {
+            let from = row / repeats * width;
+            for (i, dy) in dy.iter().enumerate() {
+                let at = (id as usize * n + i) * width;
+                for j in 0..width {
+                    match self.part.index {
+                        0 => run.out[from + j] += dy * w[at + j],
+                        _ => run.out[at + j] += dy * x[from + j],
+                    }
+                }
+            }
         }
     }
 
-    fn cpu(&self, run: &mut CpuRun) {
-        let (x, weights, width, k) = (run.f32(0), run.f32(1), run.width(0), run.width(1));
-        run.pool.rows(run.out, width, 4, |first, rows| {
-            rows.fill(0.0);
-            for (t, y) in rows.chunks_exact_mut(width).enumerate() {
-                for i in (first + t) * k..(first + t + 1) * k {
-                    let x = &x[i * width..][..width];
-                    y.iter_mut().zip(x).for_each(|(y, x)| *y += weights[i] * x);
-                }
-            }
-        });
+    fn cpu_parts(&self, run: &CpuRun, [dx, _, dw, ..]: Outs) {
+        let (dy, x, ids, experts) = (run.f32(0), run.f32(1), run.u32(2), run.stack(3));
+        let (n, width) = (run.width(0), run.width(3));
+        let repeats = (ids.len() * width / x.len().max(1)).max(1);
+        let sorted = SortedRows::new(ids, repeats, experts.len());
+        let (isa, pool, rows) = (run.isa, run.pool, sorted.rows());
+        if let Some(dx) = dx {
+            dx.write(|dx| wootz_kernels::grouped_input_grad(isa, pool, dy, rows, &experts, dx));
+        }
+        if let Some(Out { numbers, adds }) = dw {
+            wootz_kernels::grouped_weight_grad(isa, pool, x, dy, rows, (n, width), numbers, adds);
+        }
     }
 }

@@ -88,7 +88,8 @@ impl Operator for Linear {
         let dw = at.wanted[1].then(|| g.push(LinearWeightGrad.into(), &[at.dy, x])).transpose()?;
         let mut grads = vec![dx, dw];
         if at.inputs.len() == 3 {
-            grads.push(at.wanted[2].then(|| g.sum_rows(at.dy)).transpose()?);
+            let n = g.width(at.dy);
+            grads.push(at.wanted[2].then(|| g.sum_rows(at.dy, n)).transpose()?);
         }
         Ok(grads)
     }

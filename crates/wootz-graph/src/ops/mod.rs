@@ -6,11 +6,12 @@
 
 use crate::batch::Batch;
 use crate::cost::Cost;
-use crate::device::cpu::CpuRun;
+use crate::device::cpu::{CpuRun, Outs};
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
 use crate::param::ParamKind;
-use crate::shape::Type;
+use crate::shape::{DType, Type};
+use crate::state::State;
 use crate::{Error, Result};
 
 /// What every operator tells about itself.
@@ -46,6 +47,12 @@ pub(crate) trait Operator: std::fmt::Debug {
         None
     }
 
+    /// Which part of a computation this is, where several nodes over the same inputs are made together: the gradients of one
+    /// node's inputs. Devices that make each alone are right, too.
+    fn part(&self) -> Option<Part> {
+        None
+    }
+
     /// Whether its CPU kernel can add to a weight's gradient; others write to a place of their own first.
     fn adds(&self) -> bool {
         false
@@ -60,8 +67,24 @@ pub(crate) trait Operator: std::fmt::Debug {
     /// The plain definition, in f64.
     fn reference(&self, run: &mut RefRun);
 
-    /// The same by kernels, in f32.
-    fn cpu(&self, run: &mut CpuRun);
+    /// The same by kernels, in f32. Of parts [`cpu_parts`](Self::cpu_parts) is called instead.
+    fn cpu(&self, _run: &mut CpuRun) {
+        unreachable!("`{}` is made in parts", self.name())
+    }
+
+    /// All parts of a computation that somebody asks for, by kernels.
+    fn cpu_parts(&self, _run: &CpuRun, _outs: Outs) {
+        unreachable!("`{}` has no parts", self.name())
+    }
+}
+
+/// One of the nodes that are made together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// The node that they are the gradients of.
+    pub whole: usize,
+    /// Which of them.
+    pub index: usize,
 }
 
 /// How an operator takes an input. Checked when a node is added; ids from a batch are checked before every run.
@@ -87,6 +110,34 @@ pub(crate) struct Backward<'a> {
     pub dy: Value,
     /// Which inputs need a gradient; the others' may be left out.
     pub wanted: &'a [bool],
+}
+
+impl Backward<'_> {
+    /// Fails where a node reads and writes a state: what earlier runs put there has no gradient.
+    pub(crate) fn without(&self, g: &Graph, state: Option<State>) -> Result<()> {
+        match state {
+            None => Ok(()),
+            Some(_) => {
+                let node = g.node(self.output);
+                Err(Error::NoGradient { op: node.op.name(), path: node.path.clone() })
+            }
+        }
+    }
+
+    /// The gradients of the wanted inputs, as parts that are made together of `inputs`.
+    pub(crate) fn parts(
+        &self,
+        g: &mut Graph,
+        inputs: &[Value],
+        op: impl Fn(Part) -> Op,
+    ) -> Result<Vec<Option<Value>>> {
+        let whole = self.output.index();
+        let part = |(index, (&wanted, &input)): (usize, (&bool, &Value))| {
+            let is_wanted = wanted && g.ty(input).dtype == DType::F32;
+            is_wanted.then(|| g.push(op(Part { whole, index }), inputs)).transpose()
+        };
+        self.wanted.iter().zip(self.inputs).enumerate().map(part).collect()
+    }
 }
 
 macro_rules! operators {
@@ -132,28 +183,31 @@ operators! {
     adapt: Adapt, AdaptBaseGrad, AdaptInputGrad;
     linear: Linear, LinearInputGrad, LinearWeightGrad;
     inverse_norms: InverseNorms;
-    rms_norm: RmsNorm, RmsNormInputGrad, RmsNormWeightGrad;
-    layer_norm: LayerNorm;
+    rms_norm: RmsNorm, RmsNormGrad;
+    layer_norm: LayerNorm, LayerNormGrad;
     round_rows: RoundRows;
-    activation: Activate, ActivationGrad, Gated;
+    activation: Activate, ActivationGrad, Gated, GatedGrad;
     arithmetic: Add, Mul, Scale;
     sum_rows: SumRows, SumColumns;
+    dropout: Dropout;
+    noise: Noise;
     reshape: Reshape;
     columns: Columns, ColumnsGrad;
     concat: Concat;
     rope: RopeTables, Rope;
     append: Append;
     attend: Attend, AttendGrad;
-    select: Select;
-    softmax: Softmax;
-    top_k: TopK, Pick;
-    expert_linear: ExpertLinear, Combine;
-    head_linear: HeadLinear;
-    conv1d: Conv1d;
-    selective_scan: SelectiveScan;
-    ssd_scan: SsdScan;
-    pool: Pool, Normalize;
-    token_logprobs: TokenLogprobs, TokenLogprobsInputGrad, TokenLogprobsWeightGrad;
+    select: Select, SelectGrad;
+    softmax: Softmax, DividedGrad;
+    top_k: TopK, Pick, PickGrad;
+    expert_linear: ExpertLinear, ExpertLinearGrad;
+    combine: Combine, CombineGrad;
+    head_linear: HeadLinear, HeadLinearGrad;
+    conv1d: Conv1d, Conv1dGrad;
+    selective_scan: SelectiveScan, SelectiveScanGrad;
+    ssd_scan: SsdScan, SsdScanGrad;
+    pool: Pool, PoolGrad, Normalize;
+    token_logprobs: TokenLogprobs, TokenLogprobsGrad;
     weighted_sum: WeightedSum;
 }
 

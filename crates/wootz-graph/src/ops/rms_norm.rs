@@ -1,12 +1,14 @@
 //! Root-mean-square norm. Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4.
 
-use crate::device::cpu::CpuRun;
+use wootz_kernels::Norm;
+
+use crate::device::cpu::{CpuRun, Out, Outs};
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
-use crate::ops::{Backward, Operator};
+use crate::ops::{Backward, Operator, Part};
 use crate::param::Param;
 use crate::shape::Type;
-use crate::{Result, Shape};
+use crate::Result;
 
 /// `y = x / sqrt(mean(x²) + eps) · w` over groups of `width(w)` numbers; without `w`, the factor is 1.
 #[derive(Clone, Debug)]
@@ -14,13 +16,12 @@ pub(crate) struct RmsNorm {
     eps: f32,
 }
 
-/// `dx = r·(w∘dy − x·r²·mean(x∘w∘dy))` with `r = 1 / sqrt(mean(x²) + eps)`.
+/// `dx = r·(w∘dy − x·r²·mean(x∘w∘dy))` with `r = 1 / sqrt(mean(x²) + eps)`, and `dw = Σₜ dy∘x·r`.
 #[derive(Clone, Debug)]
-pub(crate) struct RmsNormInputGrad(RmsNorm);
-
-/// `dw = Σₜ dy∘x·r`.
-#[derive(Clone, Debug)]
-pub(crate) struct RmsNormWeightGrad(RmsNorm);
+pub(crate) struct RmsNormGrad {
+    norm: RmsNorm,
+    part: Part,
+}
 
 impl Graph<'_> {
     /// Norm of each group of `C` numbers, scaled by `w` (C) → the shape of `x`. A `w` narrower than the last
@@ -54,16 +55,8 @@ impl Operator for RmsNorm {
     }
 
     fn gradient(&self, g: &mut Graph, at: &Backward) -> Result<Vec<Option<Value>>> {
-        let x = at.inputs[0];
-        let mut inputs = vec![x, at.dy];
-        inputs.extend(at.inputs.get(1));
-        let dx = g.push(RmsNormInputGrad(self.clone()).into(), &inputs)?;
-        let mut grads = vec![Some(dx)];
-        if let Some(&w) = at.inputs.get(1) {
-            let dw = || g.push(RmsNormWeightGrad(self.clone()).into(), &[x, at.dy, w]);
-            grads.push(at.wanted[1].then(dw).transpose()?);
-        }
-        Ok(grads)
+        let inputs = [&[at.dy], at.inputs].concat();
+        at.parts(g, &inputs, |part| RmsNormGrad { norm: self.clone(), part }.into())
     }
 
     fn reference(&self, run: &mut RefRun) {
@@ -91,76 +84,49 @@ impl RmsNorm {
     }
 }
 
-impl Operator for RmsNormInputGrad {
+impl Operator for RmsNormGrad {
     fn name(&self) -> &'static str {
-        "rms_norm_input_grad"
+        "rms_norm_grad"
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
-        Ok(inputs[0])
+        Ok(inputs[1 + self.part.index])
+    }
+
+    fn part(&self) -> Option<Part> {
+        Some(self.part)
+    }
+
+    fn adds(&self) -> bool {
+        true
     }
 
     fn reference(&self, run: &mut RefRun) {
-        let (x, dy, w) = (run.input(0), run.input(1), (run.n_inputs() == 3).then(|| run.input(2)));
-        let width = w.map_or(run.width(0), <[f64]>::len);
-        let rows = x.chunks_exact(width).zip(dy.chunks_exact(width));
-        for ((x, dy), dx) in rows.zip(run.out.chunks_exact_mut(width)) {
-            let r = self.0.inverse_rms(x);
-            let mean = (0..width).map(|i| x[i] * w.map_or(1.0, |w| w[i]) * dy[i]).sum::<f64>() / width as f64;
+        let (dy, x, w) = (run.input(0), run.input(1), (run.n_inputs() == 3).then(|| run.input(2)));
+        let width = w.map_or(run.width(1), <[f64]>::len);
+        let factor = |i: usize| w.map_or(1.0, |w| w[i]);
+        run.out.fill(0.0);
+        for (row, (x, dy)) in x.chunks_exact(width).zip(dy.chunks_exact(width)).enumerate() {
+            let r = self.norm.inverse_rms(x);
+            let mean = (0..width).map(|i| x[i] * factor(i) * dy[i]).sum::<f64>() / width as f64;
             for i in 0..width {
-                dx[i] = r * (w.map_or(1.0, |w| w[i]) * dy[i] - x[i] * r * r * mean);
-            }
-        }
-    }
-
-    fn cpu(&self, run: &mut CpuRun) {
-        let (x, dy, w) = (run.f32(0), run.f32(1), (run.n_inputs() == 3).then(|| run.f32(2)));
-        let width = w.map_or(run.width(0), <[f32]>::len);
-        let eps = self.0.eps;
-        run.pool.rows(run.out, width, rows_per_task(width), |first, rows| {
-            let from = first * width;
-            for (i, dx) in rows.chunks_exact_mut(width).enumerate() {
-                let at = from + i * width..from + (i + 1) * width;
-                let (x, dy) = (&x[at.clone()], &dy[at]);
-                let r = 1.0 / (x.iter().map(|x| x * x).sum::<f32>() / width as f32 + eps).sqrt();
-                let factor = |i: usize| w.map_or(1.0, |w| w[i]);
-                let mean = (0..width).map(|i| x[i] * factor(i) * dy[i]).sum::<f32>() / width as f32;
-                for i in 0..width {
-                    dx[i] = r * (factor(i) * dy[i] - x[i] * r * r * mean);
+                match self.part.index {
+                    0 => run.out[row * width + i] = r * (factor(i) * dy[i] - x[i] * r * r * mean),
+                    _ => run.out[i] += dy[i] * x[i] * r,
                 }
             }
-        });
-    }
-}
-
-impl Operator for RmsNormWeightGrad {
-    fn name(&self) -> &'static str {
-        "rms_norm_weight_grad"
-    }
-
-    fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
-        Ok(Type::f32(Shape::fixed(&[inputs[2].shape.inner()])))
-    }
-
-    fn reference(&self, run: &mut RefRun) {
-        let (x, dy, width) = (run.input(0), run.input(1), run.input(2).len());
-        run.out.fill(0.0);
-        for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
-            let r = self.0.inverse_rms(x);
-            for (i, dw) in run.out.iter_mut().enumerate() {
-                *dw += dy[i] * x[i] * r;
-            }
         }
     }
 
-    fn cpu(&self, run: &mut CpuRun) {
-        let (x, dy, width) = (run.f32(0), run.f32(1), run.f32(2).len());
-        run.out.fill(0.0);
-        for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
-            let r = 1.0 / (x.iter().map(|x| x * x).sum::<f32>() / width as f32 + self.0.eps).sqrt();
-            for (i, dw) in run.out.iter_mut().enumerate() {
-                *dw += dy[i] * x[i] * r;
-            }
+    fn cpu_parts(&self, run: &CpuRun, [dx, dw, ..]: Outs) {
+        let (dy, x, weight) = (run.f32(0), run.f32(1), (run.n_inputs() == 3).then(|| run.f32(2)));
+        let row_len = weight.map_or(run.width(1), <[f32]>::len);
+        let norm = Norm { row_len, weight, eps: self.norm.eps, centred: false };
+        if let Some(dx) = dx {
+            dx.write(|dx| wootz_kernels::norm_input_grad(run.isa, run.pool, &norm, x, dy, dx));
+        }
+        if let Some(Out { numbers, adds }) = dw {
+            wootz_kernels::norm_weight_grad(run.isa, run.pool, &norm, x, dy, numbers, adds);
         }
     }
 }

@@ -5,13 +5,19 @@ use crate::cost::Cost;
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
-use crate::ops::{Operator, Takes, arity};
-use crate::shape::{Axis, Dim, Type};
+use crate::ops::{Backward, Operator, Takes, arity};
+use crate::shape::{Axis, Dim, Shape, Type};
 use crate::Result;
 
 /// `y[o] = x[rows[o]]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Select;
+
+/// `dx[rows[o]] = dy[o]`, added where a row was chosen twice, zero elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) struct SelectGrad {
+    shape: Shape,
+}
 
 impl Graph<'_> {
     /// The rows of `x` (T, C) that the batch asks for → (O, C).
@@ -43,6 +49,11 @@ impl Operator for Select {
         Cost::copy(&inputs[1..], output, batch)
     }
 
+    fn gradient(&self, g: &mut Graph, at: &Backward) -> Result<Vec<Option<Value>>> {
+        let shape = g.ty(at.inputs[0]).shape;
+        Ok(vec![Some(g.push(SelectGrad { shape }.into(), &[at.dy, at.inputs[1]])?), None])
+    }
+
     fn reference(&self, run: &mut RefRun) {
         let (x, rows, width) = (run.input(0), run.input(1), run.types[0].shape.inner());
         for (y, &row) in run.out.chunks_exact_mut(width).zip(rows) {
@@ -54,6 +65,42 @@ impl Operator for Select {
         let (x, rows, width) = (run.f32(0), run.u32(1), run.types[0].shape.inner());
         for (y, &row) in run.out.chunks_exact_mut(width).zip(rows) {
             y.copy_from_slice(&x[row as usize * width..][..width]);
+        }
+    }
+}
+
+impl Operator for SelectGrad {
+    fn name(&self) -> &'static str {
+        "select_grad"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
+        arity::<2>(inputs).map(|_| Type::f32(self.shape))
+    }
+
+    fn takes(&self, input: usize, _inputs: &[Type]) -> Takes {
+        if input == 1 { Takes::Ids { below: None } } else { Takes::Numbers }
+    }
+
+    fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+        Cost::copy(&inputs[1..], output, batch)
+    }
+
+    fn reference(&self, run: &mut RefRun) {
+        let (dy, rows, width) = (run.input(0), run.input(1), self.shape.inner());
+        run.out.fill(0.0);
+        for (dy, &row) in dy.chunks_exact(width).zip(rows) {
+            let dx = &mut run.out[row as usize * width..][..width];
+            dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += dy);
+        }
+    }
+
+    fn cpu(&self, run: &mut CpuRun) {
+        let (dy, rows, width) = (run.f32(0), run.u32(1), self.shape.inner());
+        run.out.fill(0.0);
+        for (dy, &row) in dy.chunks_exact(width).zip(rows) {
+            let dx = &mut run.out[row as usize * width..][..width];
+            dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += dy);
         }
     }
 }

@@ -4,13 +4,13 @@
 
 use crate::Result;
 use crate::batch::Batch;
-use crate::cost::Cost;
-use crate::device::cpu::CpuRun;
+use crate::cost::{Cost, n_elements};
+use crate::device::cpu::{CpuRun, Outs};
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
-use crate::ops::Operator;
+use crate::ops::{Backward, Operator, Part};
 use crate::ops::conv1d::{expect_inner, token_rows};
-use crate::ops::selective_scan::ScanInputs;
+use crate::ops::selective_scan::{ScanInputs, with_scan_grads};
 use crate::shape::{Dim, Type};
 use crate::state::State;
 
@@ -18,6 +18,13 @@ use crate::state::State;
 #[derive(Clone, Debug)]
 pub(crate) struct SsdScan {
     state: Option<State>,
+}
+
+/// The gradients of a scan's inputs, by running it again. With `Gₜ = dyₜ·Cₜᵀ + aₜ₊₁·Gₜ₊₁` and `aₜ = e^(dtₜ·A)`: `dx = dt·G·B + D·dy`,
+/// `ddt = Σ G∘(A·a·hₜ₋₁ + x·Bᵀ)`, `dB = Σ G·dt·x`, `dC = Σ dy·h`, `dA = Σₜ dt·a·Σ G∘hₜ₋₁`, `dD = Σₜ dy·x`. Only without a state.
+#[derive(Clone, Debug)]
+pub(crate) struct SsdScanGrad {
+    part: Part,
 }
 
 impl Graph<'_> {
@@ -74,6 +81,12 @@ impl Operator for SsdScan {
         Cost::elementwise(inputs, output, batch, 6.0 * inputs[2].shape.width() as f64)
     }
 
+    fn gradient(&self, g: &mut Graph, at: &Backward) -> Result<Vec<Option<Value>>> {
+        at.without(g, self.state)?;
+        let inputs = [&[at.dy], at.inputs].concat();
+        at.parts(g, &inputs, |part| SsdScanGrad { part }.into())
+    }
+
     fn reference(&self, run: &mut RefRun) {
         let [x, dt, b, c, a, d] = [0, 1, 2, 3, 4, 5].map(|i| run.input(i));
         let Sizes { n_heads, p, n_groups, n } = Sizes::of(run.types);
@@ -107,6 +120,79 @@ impl Operator for SsdScan {
         let scan = wootz_kernels::SsdScan { x, dt, a, b, c, d: Some(d), n_heads, head_dim, n_groups, n_state };
         run.scan(self.state, n_heads * p * n, |seqs, states, out| {
             wootz_kernels::ssd_scan(isa, pool, &scan, seqs, states, out);
+        });
+    }
+}
+
+impl Operator for SsdScanGrad {
+    fn name(&self) -> &'static str {
+        "ssd_scan_grad"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
+        Ok(inputs[1 + self.part.index])
+    }
+
+    fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+        // The scan twice and its adjoint, shared by six parts.
+        let n_steps = n_elements(&inputs[0], batch) * inputs[3].shape.width();
+        Cost { flops: 5.0 * n_steps as f64, ..Cost::elementwise(inputs, output, batch, 0.0) }
+    }
+
+    fn part(&self) -> Option<Part> {
+        Some(self.part)
+    }
+
+    fn adds(&self) -> bool {
+        true
+    }
+
+    fn reference(&self, run: &mut RefRun) {
+        let [dy, x, dt, b, c, a, d] = [0, 1, 2, 3, 4, 5, 6].map(|i| run.input(i));
+        let Sizes { n_heads, p, n_groups, n } = Sizes::of(&run.types[1..]);
+        run.out.fill(0.0);
+        let mut add = |part: usize, at: usize, by: f64| {
+            if part == self.part.index {
+                run.out[at] += by;
+            }
+        };
+        for seq in &run.batch.sequences {
+            for (h, i, j) in (0..n_heads * p * n).map(|at| (at / (p * n), at / n % p, at % n)) {
+                let decay = |t: usize| (dt[t * n_heads + h] * a[h]).exp();
+                let of_x = |t: usize| (t * n_heads + h) * p + i;
+                let of_state = |t: usize| (t * n_groups + h * n_groups / n_heads) * n + j;
+                let mut states = vec![0.0];
+                for t in seq.rows.clone() {
+                    let step = dt[t * n_heads + h] * x[of_x(t)];
+                    states.push(decay(t) * states[t - seq.rows.start] + step * b[of_state(t)]);
+                }
+                let mut carried = 0.0;
+                for (k, t) in seq.rows.clone().enumerate().rev() {
+                    let (x, dy, dt) = (x[of_x(t)], dy[of_x(t)], dt[t * n_heads + h]);
+                    let (b, c) = (b[of_state(t)], c[of_state(t)]);
+                    let (g, through) = (c * dy + carried, decay(t) * states[k]);
+                    add(0, of_x(t), g * dt * b);
+                    add(1, t * n_heads + h, g * (a[h] * through + b * x));
+                    add(2, of_state(t), g * dt * x);
+                    add(3, of_state(t), dy * states[k + 1]);
+                    add(4, h, g * dt * through);
+                    carried = decay(t) * g;
+                    if j == 0 {
+                        add(0, of_x(t), d[h] * dy);
+                        add(5, h, dy * x);
+                    }
+                }
+            }
+        }
+    }
+
+    fn cpu_parts(&self, run: &CpuRun, outs: Outs) {
+        let [dy, x, dt, b, c, a, d] = [0, 1, 2, 3, 4, 5, 6].map(|i| run.f32(i));
+        let Sizes { n_heads, p, n_groups, n } = Sizes::of(&run.types[1..]);
+        let (head_dim, n_state) = (p, n);
+        let scan = wootz_kernels::SsdScan { x, dt, a, b, c, d: Some(d), n_heads, head_dim, n_groups, n_state };
+        with_scan_grads(run, outs, |grads| {
+            wootz_kernels::ssd_scan_grad(run.isa, run.pool, &scan, &run.scan_seqs(), dy, grads);
         });
     }
 }

@@ -3,22 +3,25 @@
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
+use crate::ops::rms_norm::rows_per_task;
 use crate::ops::{Operator, arity};
 use crate::shape::{Dim, Type};
 use crate::{Result, Shape};
 
-/// `y[c] = Σₜ x[t, c]`.
+/// `y[c] = Σₜ x[t, c]` over all parts of `width` numbers, whether or not they are rows of their own.
 #[derive(Clone, Debug)]
-pub(crate) struct SumRows;
+pub(crate) struct SumRows {
+    width: usize,
+}
 
 /// `y[t] = Σ_c x[t, c]`.
 #[derive(Clone, Debug)]
 pub(crate) struct SumColumns;
 
 impl Graph<'_> {
-    /// (T, C) → (C).
-    pub(crate) fn sum_rows(&mut self, x: Value) -> Result<Value> {
-        self.push(SumRows.into(), &[x])
+    /// (T, …, C) → (C), for a `C` that divides what comes before the end of a row.
+    pub(crate) fn sum_rows(&mut self, x: Value, width: usize) -> Result<Value> {
+        self.push(SumRows { width }.into(), &[x])
     }
 
     /// (T, C) → (T, 1).
@@ -34,7 +37,14 @@ impl Operator for SumRows {
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
         let [x] = arity(inputs)?;
-        Ok(Type::f32(Shape::fixed(&[x.shape.inner()])))
+        if self.width == 0 || !x.shape.inner().is_multiple_of(self.width) {
+            return Err(format!("{} has no parts of {}", x.shape, self.width));
+        }
+        Ok(Type::f32(Shape::fixed(&[self.width])))
+    }
+
+    fn adds(&self) -> bool {
+        true
     }
 
     fn reference(&self, run: &mut RefRun) {
@@ -48,13 +58,7 @@ impl Operator for SumRows {
     }
 
     fn cpu(&self, run: &mut CpuRun) {
-        let x = run.f32(0);
-        run.out.fill(0.0);
-        for row in x.chunks_exact(run.out.len()) {
-            for (sum, x) in run.out.iter_mut().zip(row) {
-                *sum += x;
-            }
-        }
+        wootz_kernels::sum_rows(run.isa, run.pool, run.f32(0), run.out, run.adds);
     }
 }
 
@@ -77,7 +81,11 @@ impl Operator for SumColumns {
     }
 
     fn cpu(&self, run: &mut CpuRun) {
-        let rows = run.f32(0).chunks_exact(run.types[0].shape.inner());
-        run.out.iter_mut().zip(rows).for_each(|(sum, row)| *sum = row.iter().sum());
+        let (x, width) = (run.f32(0), run.types[0].shape.inner());
+        run.pool.rows(run.out, 1, rows_per_task(width), |first, sums| {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = x[(first + i) * width..][..width].iter().sum();
+            }
+        });
     }
 }

@@ -1,11 +1,12 @@
-//! The router of a mixture of experts: which experts a token goes to, and the scores that go with them.
+//! The router of a mixture of experts: which experts a token goes to, and the scores that go with them. Which ones has no
+//! gradient; their scores do.
 
 use crate::batch::Batch;
 use crate::cost::Cost;
 use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
-use crate::ops::{Operator, Takes, arity};
+use crate::ops::{Backward, Operator, Takes, arity};
 use crate::shape::{DType, Type};
 use crate::Result;
 
@@ -30,6 +31,12 @@ pub struct Groups {
 /// `y[t, i] = x[t, ids[t, i]]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Pick;
+
+/// `dx[t, ids[t, i]] = dy[t, i]`, added where an id comes twice, zero elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) struct PickGrad {
+    width: usize,
+}
 
 impl Graph<'_> {
     /// The `k` best columns of each row of `scores` (T, E) → ids (T, k), ascending. Ties go to the lower column.
@@ -162,6 +169,11 @@ impl Operator for Pick {
         Cost::copy(&inputs[1..], output, batch)
     }
 
+    fn gradient(&self, g: &mut Graph, at: &Backward) -> Result<Vec<Option<Value>>> {
+        let width = g.width(at.inputs[0]);
+        Ok(vec![Some(g.push(PickGrad { width }.into(), &[at.dy, at.inputs[1]])?), None])
+    }
+
     fn reference(&self, run: &mut RefRun) {
         let (x, ids, width, k) = (run.input(0), run.input(1), run.width(0), run.width(1));
         for (i, (y, &id)) in run.out.iter_mut().zip(ids).enumerate() {
@@ -173,6 +185,41 @@ impl Operator for Pick {
         let (x, ids, width, k) = (run.f32(0), run.u32(1), run.width(0), run.width(1));
         for (i, (y, &id)) in run.out.iter_mut().zip(ids).enumerate() {
             *y = x[i / k * width + id as usize];
+        }
+    }
+}
+
+impl Operator for PickGrad {
+    fn name(&self) -> &'static str {
+        "pick_grad"
+    }
+
+    fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
+        let [dy, _ids] = arity(inputs)?;
+        Ok(Type::f32(dy.shape.with_width(self.width)))
+    }
+
+    fn takes(&self, input: usize, _inputs: &[Type]) -> Takes {
+        if input == 1 { Takes::Ids { below: Some(self.width) } } else { Takes::Numbers }
+    }
+
+    fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
+        Cost::copy(&inputs[1..], output, batch)
+    }
+
+    fn reference(&self, run: &mut RefRun) {
+        let (dy, ids, k) = (run.input(0), run.input(1), run.width(1));
+        run.out.fill(0.0);
+        for (i, (dy, &id)) in dy.iter().zip(ids).enumerate() {
+            run.out[i / k * self.width + id as usize] += dy;
+        }
+    }
+
+    fn cpu(&self, run: &mut CpuRun) {
+        let (dy, ids, k) = (run.f32(0), run.u32(1), run.width(1));
+        run.out.fill(0.0);
+        for (i, (dy, &id)) in dy.iter().zip(ids).enumerate() {
+            run.out[i / k * self.width + id as usize] += dy;
         }
     }
 }

@@ -191,6 +191,7 @@ impl Case {
         batch.set_tokens(vec![0; end]);
         let outputs = (0..end).filter(|_| rng.below(2) == 0).map(|row| row as u32).collect();
         batch.set_outputs(outputs);
+        batch.set("noise_seed", Data::U32(vec![7, end as u32]));
         for input in &self.inputs {
             match input {
                 Input::Numbers { name, shape, draw } => {

@@ -97,7 +97,7 @@ fn linears() -> Vec<Case> {
     }));
     for (h, n, k) in [(1, 4, 3), (3, 5, 8), (4, 17, 16)] {
         let heads = case(format!("head_linear {h} × ({n}, {k})")).rows(&[h, k]).weight(Stack, &[h, n, k]);
-        cases.push(heads.build(|g, x, w| g.head_linear(x[0], w[0])));
+        cases.push(heads.grad().build(|g, x, w| g.head_linear(x[0], w[0])));
     }
     cases
 }
@@ -109,16 +109,16 @@ fn norms() -> Vec<Case> {
         cases
             .push(rows("rms_norm").weight(Vector, &[c]).grad().build(|g, x, w| g.rms_norm(x[0], w[0], 1e-5)));
         cases.push(rows("rms_norm plain").grad().build(|g, x, _| g.rms_norm_plain(x[0], 1e-6)));
-        cases.push(rows("layer_norm plain").build(|g, x, _| g.layer_norm(x[0], None, None, 1e-5)));
+        cases.push(rows("layer_norm plain").grad().build(|g, x, _| g.layer_norm(x[0], None, None, 1e-5)));
         let weighted = rows("layer_norm weighted").weight(Vector, &[c]);
-        cases.push(weighted.build(|g, x, w| g.layer_norm(x[0], Some(w[0]), None, 1e-5)));
+        cases.push(weighted.grad().build(|g, x, w| g.layer_norm(x[0], Some(w[0]), None, 1e-5)));
         let biased = rows("layer_norm").weight(Vector, &[c]).weight(Vector, &[c]);
-        cases.push(biased.build(|g, x, w| g.layer_norm(x[0], Some(w[0]), Some(w[1]), 1e-5)));
-        cases.push(rows("softmax").build(|g, x, _| g.softmax(x[0])));
+        cases.push(biased.grad().build(|g, x, w| g.layer_norm(x[0], Some(w[0]), Some(w[1]), 1e-5)));
+        cases.push(rows("softmax").grad().build(|g, x, _| g.softmax(x[0])));
         let positive = case(format!("normalize_sum {c}"));
         let positive = positive.drawn_rows(Axis::Tokens, 1, &[c], Draw::Between(0.01, 1.0));
-        cases.push(positive.build(|g, x, _| g.normalize_sum(x[0])));
-        cases.push(rows("normalize").build(|g, x, _| g.normalize(x[0])));
+        cases.push(positive.grad().build(|g, x, _| g.normalize_sum(x[0])));
+        cases.push(rows("normalize").grad().build(|g, x, _| g.normalize(x[0])));
     }
     let heads = case("rms_norm of heads").rows(&[3, 8]).weight(Vector, &[8]);
     cases.push(heads.grad().build(|g, x, w| g.rms_norm(x[0], w[0], 1e-5)));
@@ -165,6 +165,12 @@ fn elementwise() -> Vec<Case> {
         let rounded = case(format!("round_rows {c}")).rows(&[c]);
         cases.push(rounded.straight_through().build(|g, x, _| g.round_rows(x[0])));
     }
+    for (c, p) in [(1, 0.5), (7, 0.1), (67, 0.9)] {
+        cases.push(case(format!("dropout {c}")).rows(&[c]).grad().build(move |g, x, _| g.dropout(x[0], p)));
+        cases.push(case(format!("noise {c}")).rows(&[c]).grad().build(|g, x, _| g.noise(x[0], 5.0)));
+    }
+    let heads = case("dropout of heads").rows(&[3, 5]);
+    cases.push(heads.grad().build(|g, x, _| g.dropout(x[0], 0.3)));
     let twice = case("a value used twice").rows(&[5]);
     cases.push(twice.grad().build(|g, x, _| {
         let square = g.mul(x[0], x[0])?;
@@ -206,9 +212,10 @@ fn shapes() -> Vec<Case> {
         case("columns of heads").rows(&[3, 9]).grad().build(|g, x, _| g.columns(x[0], 8, 1)),
         case("concat").rows(&[9]).rows(&[4]).grad().build(|g, x, _| g.concat(x[0], x[1])),
         case("concat heads").rows(&[2, 3]).rows(&[2, 5]).grad().build(|g, x, _| g.concat(x[0], x[1])),
-        case("select_outputs").rows(&[7]).build(|g, x, _| g.select_outputs(x[0])),
-        case("select_outputs of heads").rows(&[2, 3]).build(|g, x, _| g.select_outputs(x[0])),
-        case("sum_rows").rows(&[7]).build(|g, x, _| g.sum_rows(x[0])),
+        case("select_outputs").rows(&[7]).grad().build(|g, x, _| g.select_outputs(x[0])),
+        case("select_outputs of heads").rows(&[2, 3]).grad().build(|g, x, _| g.select_outputs(x[0])),
+        case("sum_rows").rows(&[7]).build(|g, x, _| g.sum_rows(x[0], 7)),
+        case("sum_rows of heads").rows(&[3, 4]).build(|g, x, _| g.sum_rows(x[0], 4)),
         case("fill").build(move |g, _, _| g.fill(0.5, Type::f32((t, 3)))),
         pooled("mean", Pooling::Mean),
         pooled("max", Pooling::Max),
@@ -218,7 +225,7 @@ fn shapes() -> Vec<Case> {
 }
 
 fn pooled(name: &str, pooling: Pooling) -> Case {
-    case(format!("pool {name}")).rows(&[9]).build(move |g, x, _| g.pool(x[0], pooling))
+    case(format!("pool {name}")).rows(&[9]).grad().build(move |g, x, _| g.pool(x[0], pooling))
 }
 
 fn rotations() -> Vec<Case> {
@@ -303,7 +310,7 @@ fn attention() -> Vec<Case> {
     let cross = case("cross-attention").own_keys().rows(&[12]);
     let cross =
         cross.drawn_rows(Axis::Keys, 1, &[6], Draw::Normal).drawn_rows(Axis::Keys, 1, &[4], Draw::Normal);
-    cases.push(cross.build(|g, x, _| {
+    cases.push(cross.grad().build(|g, x, _| {
         let kv = g.append(None, x[1], x[2])?;
         g.attend(x[0], kv, Attention { ahead: None, ..attention_spec(4, 2, 3, 2) })
     }));
@@ -322,7 +329,7 @@ fn experts() -> Vec<Case> {
     ] {
         let name = format!("top_k {k} of {e} in {groups:?}");
         cases.push(scores(e).named(format!("ids of {name}")).build(move |g, x, _| g.top_k(x[0], k, groups)));
-        cases.push(scores(e).named(name).build(move |g, x, _| {
+        cases.push(scores(e).named(name).grad().build(move |g, x, _| {
             let ids = g.top_k(x[0], k, groups)?;
             g.pick(x[0], ids)
         }));
@@ -341,15 +348,16 @@ fn experts() -> Vec<Case> {
     ] {
         let routed = case(format!("expert_linear {k} of {e} × ({n}, {c})")).stored_as(stored);
         let routed = routed.drawn_rows(Axis::Tokens, 1, &[e], Draw::Between(0.0, 1.0)).rows(&[c]);
-        cases.push(routed.weight(Stack, &[e, n, c]).weight(Stack, &[e, c, n]).tolerance(3e-5).build(
-            move |g, x, w| {
-                let ids = g.top_k(x[0], k, None)?;
-                let weights = g.pick(x[0], ids)?;
-                let y = g.expert_linear(x[1], ids, w[0])?; // (T·k, n)
-                let y = g.expert_linear(y, ids, w[1])?; // (T·k, C)
-                g.combine(y, weights)
-            },
-        ));
+        let routed = routed.weight(Stack, &[e, n, c]).weight(Stack, &[e, c, n]).tolerance(3e-5);
+        // A quantized stack is frozen.
+        let routed = if stored == TensorType::F32 { routed.grad() } else { routed.grad_of(&[0, 1], &[]) };
+        cases.push(routed.build(move |g, x, w| {
+            let ids = g.top_k(x[0], k, None)?;
+            let weights = g.pick(x[0], ids)?;
+            let y = g.expert_linear(x[1], ids, w[0])?; // (T·k, n)
+            let y = g.expert_linear(y, ids, w[1])?; // (T·k, C)
+            g.combine(y, weights)
+        }));
     }
     cases
 }
@@ -359,16 +367,19 @@ fn recurrences() -> Vec<Case> {
     for (c, width) in [(1, 1), (5, 4), (40, 2), (16, 3)] {
         let conv =
             |name: &str| case(format!("conv1d{name} {c} × {width}")).rows(&[c]).weight(Vector, &[c, width]);
-        cases.push(conv("").build(|g, x, w| g.conv1d(x[0], w[0], None, None)));
+        cases.push(conv("").grad().build(|g, x, w| g.conv1d(x[0], w[0], None, None)));
         cases.push(
-            conv(" biased").weight(Vector, &[c]).build(|g, x, w| g.conv1d(x[0], w[0], Some(w[1]), None)),
+            conv(" biased")
+                .weight(Vector, &[c])
+                .grad()
+                .build(|g, x, w| g.conv1d(x[0], w[0], Some(w[1]), None)),
         );
     }
     for (c, n) in [(1, 1), (3, 4), (33, 16)] {
         let scan = case(format!("selective_scan {c} × {n}")).rows(&[c]);
         let scan = scan.drawn_rows(Axis::Tokens, 1, &[c], Draw::Between(0.01, 0.5)).rows(&[n]).rows(&[n]);
         let scan = scan.drawn_weight(Vector, &[c, n], Draw::Between(-4.0, -0.1)).weight(Vector, &[c]);
-        cases.push(scan.build(|g, x, w| {
+        cases.push(scan.grad().build(|g, x, w| {
             g.selective_scan(ScanInputs { x: x[0], dt: x[1], b: x[2], c: x[3], a: w[0], d: w[1] }, None)
         }));
     }
@@ -377,7 +388,7 @@ fn recurrences() -> Vec<Case> {
         let scan = scan.drawn_rows(Axis::Tokens, 1, &[h], Draw::Between(0.01, 0.5));
         let scan = scan.rows(&[groups, n]).rows(&[groups, n]);
         let scan = scan.drawn_weight(Vector, &[h], Draw::Between(-4.0, -0.1)).weight(Vector, &[h]);
-        cases.push(scan.build(|g, x, w| {
+        cases.push(scan.grad().build(|g, x, w| {
             g.ssd_scan(ScanInputs { x: x[0], dt: x[1], b: x[2], c: x[3], a: w[0], d: w[1] }, None)
         }));
     }
@@ -396,7 +407,7 @@ fn heads() -> Vec<Case> {
                 .grad()
                 .build(move |g, x, w| g.token_logprobs(x[0], w[0], None, x[1], transform)),
         );
-        let biased = head("token_logprobs with bias").weight(Vector, &[21]).grad_of(&[0], &[0]);
+        let biased = head("token_logprobs with bias").weight(Vector, &[21]).grad();
         cases.push(biased.build(move |g, x, w| g.token_logprobs(x[0], w[0], Some(w[1]), x[1], transform)));
     }
     let weighted = case("weighted_sum").rows(&[]).rows(&[]);

@@ -26,7 +26,11 @@ pub(super) struct TinyLlama {
 
 impl TinyLlama {
     pub(super) fn declare() -> Self {
-        let (d_model, d_ff, n_heads, n_kv_heads, head_dim, n_layers, vocab_size) = (12, 20, 4, 2, 6, 2, 17);
+        Self::of_layers(2)
+    }
+
+    pub(super) fn of_layers(n_layers: usize) -> Self {
+        let (d_model, d_ff, n_heads, n_kv_heads, head_dim, vocab_size) = (12, 20, 4, 2, 6, 17);
         let mut params = Params::default();
         params.declare("embed", &[vocab_size, d_model], Table);
         for i in 0..n_layers {

@@ -151,6 +151,98 @@ fn runs_add_to_the_gradients_of_trained_weights_from_a_slope_given_meanwhile() {
     }
 }
 
+/// Slopes of one.
+struct Ones;
+
+impl Taps for Ones {
+    fn tap(&mut self, name: &str, _shape: &Shape, numbers: &mut [f32]) {
+        if name == "slope" {
+            numbers.fill(1.0);
+        }
+    }
+}
+
+#[test]
+fn recomputed_layers_give_the_same_bits_in_a_smaller_arena() {
+    let model = TinyLlama::of_layers(12);
+    let batch = sequences(&[40, 60, 28], 1);
+    let plan = |g: Graph| {
+        let mut g = g;
+        let ids = g.token_ids();
+        let x = g.embed(ids, model.param("embed")).unwrap();
+        // Within the first layer, and read there again on the way back.
+        let x = g.at("layers.0", |g| {
+            let y = g.dropout(x, 0.1).unwrap();
+            g.mul(y, y).unwrap()
+        });
+        let logprobs = model.logprobs(&mut g, x).unwrap();
+        let slope = g.slope(logprobs, "slope").unwrap();
+        let all: Vec<Param> = model.params.iter().map(|(param, _)| param).collect();
+        g.backward_to(&[(logprobs, slope)], &all).unwrap();
+        Plan::new(&g, &[logprobs], &PlanOptions { capacity: tokens(128) }).unwrap()
+    };
+    let mut seeded = batch.clone();
+    seeded.set("noise_seed", Data::U32(vec![1, 2]));
+    let kept = plan(Graph::new(&model.params));
+    let recomputed = plan(Graph::new(&model.params).with_recomputed_layers());
+    let (kept_bytes, bytes) = (kept.arena_bytes(), recomputed.arena_bytes());
+    assert!(bytes * 3 < kept_bytes, "{bytes} of {kept_bytes} bytes");
+    for device in [&Reference as &dyn Device, &Cpu::with(Isa::detect(), 2, Precision::Exact)] {
+        let mut executor = model.executor(device, NO_STATES, &[]);
+        let mut gradients = |plan: &Plan| -> Vec<Vec<u32>> {
+            executor.clear_gradients();
+            executor.run(plan, &seeded, Some(&mut Ones)).unwrap();
+            let mut all = vec![executor.output(plan, &seeded, 0)];
+            for (param, _) in model.params.iter() {
+                executor.with_gradient(param, &mut |grad| all.push(grad.to_vec()));
+            }
+            all.iter().map(|grad| grad.iter().map(|x| x.to_bits()).collect()).collect()
+        };
+        let want = gradients(&kept);
+        assert_eq!(want.len(), model.params.specs().len() + 1);
+        assert!(want.iter().all(|grad| grad.iter().any(|bits| *bits != 0)));
+        assert!(gradients(&recomputed) == want, "{}", device.name());
+    }
+}
+
+#[test]
+fn dropout_drops_the_share_it_says_and_another_choice_each_step() {
+    let model = TinyLlama::declare();
+    let mut g = Graph::new(&model.params);
+    let rows = Type::f32((Dim::Rows(Axis::Tokens, 1), 64));
+    let x = g.input("x", rows);
+    assert_eq!(g.dropout(x, 0.0).unwrap(), x);
+    assert_eq!(g.noise(x, 0.0).unwrap(), x);
+    assert!(g.dropout(x, 1.0).is_err() && g.dropout(x, f32::NAN).is_err() && g.dropout(x, -0.5).is_err());
+    let outputs = [g.dropout(x, 0.25).unwrap(), g.dropout(x, 0.25).unwrap(), g.noise(x, 3.0).unwrap()];
+    let plan = Plan::new(&g, &outputs, &PlanOptions { capacity: tokens(128) }).unwrap();
+    let mut batch = sequences(&[100, 25], 1);
+    batch.set("x", Data::F32(vec![1.0; 125 * 64]));
+    let mut executor = model.executor(&Cpu::new(2), NO_STATES, &[]);
+    let mut run = |seed: [u32; 2]| {
+        batch.set("noise_seed", Data::U32(seed.to_vec()));
+        executor.run(&plan, &batch, None).unwrap();
+        [0, 1, 2].map(|index| executor.output(&plan, &batch, index))
+    };
+    let [first, second, noisy] = run([1, 1]);
+    assert!(first.iter().all(|y| *y == 0.0 || (y - 4.0 / 3.0).abs() < 1e-6));
+    let n_dropped = first.iter().filter(|y| **y == 0.0).count() as f32 / 8000.0;
+    assert!((0.22..0.28).contains(&n_dropped), "{n_dropped}");
+    assert_ne!(first, second, "two operators drop alike");
+    assert_eq!(run([1, 1]), [first.clone(), second, noisy.clone()]);
+    assert_ne!(run([1, 2])[0], first, "two steps drop alike");
+    assert_ne!(run([2, 1])[0], first, "two seeds drop alike");
+    // Noise is bounded by alpha/√(L·C), and of mean 0.
+    for (rows, len) in [(0..100, 100.0_f32), (100..125, 25.0)] {
+        let noise: Vec<f32> = noisy[rows.start * 64..rows.end * 64].iter().map(|y| y - 1.0).collect();
+        let bound = 3.0 / (len * 64.0).sqrt();
+        assert!(noise.iter().all(|x| x.abs() < bound * 1.0001));
+        let mean = noise.iter().sum::<f32>() / noise.len() as f32;
+        assert!(mean.abs() < bound * 0.1, "{mean} of {bound}");
+        assert!(noise.iter().any(|x| x.abs() > bound * 0.95));
+    }
+}
+
 /// Log-probabilities, and the gradient of their sum in one sequence, over embeddings that the batch brings.
 fn packed(device: &dyn Device, of_sequence: usize, seed: u64) -> (Vec<f32>, Vec<f32>) {
     let model = TinyLlama::declare();

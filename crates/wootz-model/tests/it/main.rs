@@ -4,5 +4,6 @@ mod adapters;
 mod configs;
 mod encoders;
 mod gguf;
+mod gradients;
 mod states;
 mod variants;

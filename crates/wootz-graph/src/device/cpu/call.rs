@@ -17,6 +17,28 @@ pub(crate) enum Arg<'a> {
     Weight(&'a Stored),
 }
 
+/// Where one part of a computation goes.
+pub(crate) struct Out<'a> {
+    pub numbers: &'a mut [f32],
+    /// Whether to add to what is there: a weight's gradient.
+    pub adds: bool,
+}
+
+impl<'a> Out<'a> {
+    /// Calls `write` with room for the part, and adds what it wrote where that is asked for.
+    pub(crate) fn write(self, write: impl FnOnce(&mut [f32])) {
+        if !self.adds {
+            return write(self.numbers);
+        }
+        let mut term = vec![0.0; self.numbers.len()];
+        write(&mut term);
+        self.numbers.iter_mut().zip(term).for_each(|(sum, term)| *sum += term);
+    }
+}
+
+/// Where the parts of a computation go, by number; none where nobody asks for one.
+pub(crate) type Outs<'a> = [Option<Out<'a>>; 6];
+
 /// One operator's call on this device.
 pub(crate) struct CpuRun<'a> {
     pub isa: Isa,
@@ -100,6 +122,12 @@ impl<'a> CpuRun<'a> {
         }
     }
 
+    /// The sequences that have rows, each with a slot of its own, as gradients of recurrences take them.
+    pub(crate) fn scan_seqs(&self) -> Vec<ScanSeq> {
+        let sequences = self.batch.sequences.iter().filter(|seq| !seq.rows.is_empty());
+        sequences.enumerate().map(|(slot, seq)| ScanSeq { rows: seq.rows.clone(), slot }).collect()
+    }
+
     /// Calls a recurrence's kernel with the sequences that have rows, their states of `len` numbers, and the
     /// output. Without a state every sequence begins with zeros.
     pub(crate) fn scan(
@@ -117,10 +145,7 @@ impl<'a> CpuRun<'a> {
             }
             Some(CpuState::Kv(_)) => panic!("checked when the node was added: a recurrence"),
             None => {
-                let seqs: Vec<ScanSeq> = sequences
-                    .enumerate()
-                    .map(|(slot, seq)| ScanSeq { rows: seq.rows.clone(), slot })
-                    .collect();
+                let seqs = self.scan_seqs();
                 kernel(&seqs, &mut vec![0.0; seqs.len() * len], self.out);
             }
         }

@@ -13,7 +13,7 @@ use crate::bank::{Addition, Slots};
 use crate::batch::{Batch, Data};
 use crate::device::cpu::Cpu;
 use crate::device::cpu::arena::{Rest, span};
-use crate::device::cpu::call::{Arg, CpuRun};
+use crate::device::cpu::call::{Arg, CpuRun, Out, Outs};
 use crate::device::cpu::state::CpuState;
 use crate::device::cpu::stored::Stored;
 use crate::device::door::Door;
@@ -74,6 +74,7 @@ impl Executor for CpuExecutor {
             match step {
                 Step::One { node } => run.one(arena, &mut self.states, &mut self.gradients, *node),
                 Step::Linears { nodes } => run.linears(arena, nodes),
+                Step::Parts { nodes } => run.parts(arena, &mut self.states, &mut self.gradients, nodes),
             }
             if let (Some(times), Some(start)) = (&mut self.times, start) {
                 note(times, plan, step, start.elapsed());
@@ -189,7 +190,7 @@ impl Executor for CpuExecutor {
 
     fn with_gradient(&mut self, param: Param, use_it: &mut dyn FnMut(&mut [f32])) {
         let gradient = &mut self.gradients[param.index()];
-        if gradient.len() > 0 {
+        if !gradient.is_empty() {
             use_it(numbers_of(gradient));
         }
     }
@@ -308,6 +309,59 @@ impl<'a> Run<'a> {
         });
         if let Some(sum) = sum {
             sum.iter_mut().zip(&*out).for_each(|(sum, term)| *sum += term);
+        }
+    }
+
+    /// What all nodes read is looked up once; each writes to its place or adds to its weight's gradient.
+    fn parts(
+        &self,
+        arena: &mut [f32],
+        states: &mut [CpuState],
+        gradients: &mut [AlignedBytes],
+        nodes: &[usize],
+    ) {
+        let mut of_weights: Vec<Option<(usize, AlignedBytes)>> = Vec::with_capacity(nodes.len());
+        for &index in nodes {
+            of_weights.push(match self.plan.place(index) {
+                Place::Gradient(param) => {
+                    let empty = AlignedBytes::zeroed(0);
+                    Some((param.index(), std::mem::replace(&mut gradients[param.index()], empty)))
+                }
+                _ => None,
+            });
+        }
+        let span = |(&index, of_weight): (&usize, &Option<_>)| match of_weight {
+            Some(_) => 0..0,
+            None => self.span(index),
+        };
+        let spans: Vec<Range<usize>> = nodes.iter().zip(&of_weights).map(span).collect();
+        let (rest, arena_outs) = Rest::cut(arena, &spans);
+        let mut outs = Outs::default();
+        for ((&index, of_weight), out) in nodes.iter().zip(&mut of_weights).zip(arena_outs) {
+            let part = self.plan.nodes[index].op.part().expect("a plan groups parts");
+            outs[part.index] = Some(match of_weight {
+                Some((_, bytes)) => Out { numbers: numbers_of(bytes), adds: true },
+                None => Out { numbers: out, adds: false },
+            });
+        }
+        let node = &self.plan.nodes[nodes[0]];
+        let inputs: Vec<Arg> = node.inputs.iter().map(|input| self.argument(&rest, input.index())).collect();
+        let types: Vec<Type> = node.inputs.iter().map(|input| self.plan.nodes[input.index()].ty).collect();
+        let run = CpuRun {
+            isa: self.cpu.isa,
+            pool: &self.cpu.pool,
+            inputs: &inputs,
+            types: &types,
+            out_ty: node.ty,
+            batch: self.batch,
+            out: &mut [],
+            adds: false,
+            states,
+            bank: self.bank,
+        };
+        node.op.cpu_parts(&run, outs);
+        for (param, gradient) in of_weights.into_iter().flatten() {
+            gradients[param] = gradient;
         }
     }
 

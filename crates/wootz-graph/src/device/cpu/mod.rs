@@ -10,7 +10,7 @@ mod executor;
 mod state;
 mod stored;
 
-pub(crate) use call::CpuRun;
+pub(crate) use call::{CpuRun, Out, Outs};
 
 use std::sync::Arc;
 
