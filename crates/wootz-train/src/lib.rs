@@ -6,6 +6,8 @@
 //! Elsewhere: gradients (`wootz-graph`), data (`wootz-data`).
 #![forbid(unsafe_code)]
 
+pub mod config;
+
 mod clip;
 mod error;
 mod optimizer;
