@@ -89,6 +89,16 @@ pub enum Unlearnable {
     /// The template cannot render it
     #[error("the template cannot render it: {0}")]
     Template(String),
+    /// More tokens than a row may have
+    #[error(
+        "it has {n_tokens} tokens, expected at most {max_tokens}\nhint: longer rows can be left out, cut or split"
+    )]
+    TooLong {
+        /// Of the longest sequence
+        n_tokens: usize,
+        /// The most
+        max_tokens: usize,
+    },
     /// Plain text where turns are expected, or the other way round
     #[error("{0}")]
     Mixed(&'static str),
@@ -185,6 +195,30 @@ pub fn encode_answer(
             encode_chat(tokenizer, template, &conversation, &Supervise::default())
         }
     }
+}
+
+/// A prompt up to where its answer would begin.
+pub(crate) fn encode_prompt(
+    tokenizer: &Tokenizer,
+    template: Option<&ChatTemplate>,
+    prompt: &Said,
+) -> Result<Vec<TokenId>, Unlearnable> {
+    let messages = match (template, prompt) {
+        (None, Said::Text(text)) => return Ok(tokenizer.encode(text, true, false)),
+        (None, Said::Turns(_)) => {
+            return Err(Unlearnable::Mixed("expected plain text where there is no template, got messages"));
+        }
+        (Some(_), Said::Text(text)) => vec![Message::user(text.clone())],
+        (Some(_), Said::Turns(messages)) => messages.clone(),
+    };
+    for (i, message) in messages.iter().enumerate() {
+        if let Some(token) = special_in(tokenizer, &message.text()) {
+            return Err(Unlearnable::Spelled { turn: i + 1, token });
+        }
+    }
+    let template = template.expect("without one it is plain text");
+    let chat = Chat { tokenizer, template, messages: &messages, tools: &[] };
+    Ok(tokenizer.encode(&chat.render(messages.len(), true)?, false, true))
 }
 
 /// Which turns are learned: those whose row says so, and of the others those that the settings choose.

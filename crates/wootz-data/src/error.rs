@@ -41,6 +41,32 @@ pub enum Error {
         /// What was expected and what came
         message: String,
     },
+    /// A path that means no files
+    #[error("`{path}`: {message}")]
+    Files {
+        /// As it was given
+        path: String,
+        /// What was expected and what came
+        message: String,
+    },
+    /// A store of examples that is none, or was damaged
+    #[error("{path}: {message}\nhint: it is made again once it is removed")]
+    Prepared {
+        /// The file
+        path: PathBuf,
+        /// What was expected and what came
+        message: String,
+    },
+    /// Rows of which none can be learned from
+    #[error("none of {n_rows} rows is left to learn from: {n_too_long} have more than {max_tokens} tokens")]
+    NoExamples {
+        /// Rows that were read
+        n_rows: u64,
+        /// Of these, rows that are too long
+        n_too_long: u64,
+        /// The most
+        max_tokens: usize,
+    },
     /// Nothing to learn from
     #[error("the corpus has no text\nhint: `field` names where a row keeps it")]
     Empty,

@@ -6,21 +6,31 @@
 //! Elsewhere: using a tokenizer and templates (`wootz-text`), the training of models (`wootz-train`).
 #![forbid(unsafe_code)]
 
+mod files;
 mod rows;
 
+mod blend;
 mod documents;
 mod encode;
 mod error;
 mod example;
+mod fingerprint;
 mod order;
+mod prepare;
+mod prepared;
 mod vocabulary;
 
+pub use blend::Blend;
 pub use documents::{Documents, Field};
 pub use encode::{
     Encoded, Supervise, Unlearnable, encode_answer, encode_chat, encode_completion, encode_text,
 };
 pub use error::Error;
 pub use example::{Conversation, Example, Examples, Said, Shape, Turn};
+pub use files::files_of;
+pub use fingerprint::Fingerprint;
 pub use order::{Mixture, Shuffle, is_held_out, pack};
+pub use prepare::{LongExamples, Preparation, PreparedStats, prepare};
+pub use prepared::{HeldOutExamples, Prepared, PreparedExample, PreparedWriter};
 pub use rows::{Place, Row, Rows};
 pub use vocabulary::{Algorithm, Cut, Learned, LearnedStats, Stage, VocabularySettings, learn_tokenizer};

@@ -68,6 +68,12 @@ impl Mixture {
         is_fine.then(|| Self { owed: vec![0.0; weights.len()], weights })
     }
 
+    /// The same mixture before its first source.
+    #[must_use]
+    pub fn restarted(&self) -> Self {
+        Self { owed: vec![0.0; self.weights.len()], weights: self.weights.clone() }
+    }
+
     /// The next source. After any number of steps, no source is more than one example away from its share.
     pub fn next_source(&mut self) -> usize {
         self.owed.iter_mut().zip(&self.weights).for_each(|(owed, weight)| *owed += weight);
@@ -125,7 +131,7 @@ pub fn pack(lens: &[usize], capacity: usize) -> Vec<Vec<usize>> {
 }
 
 /// A number that looks like chance. Steele, Lea, Flood 2014, SplitMix64.
-fn mix(x: u64) -> u64 {
+pub(crate) fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

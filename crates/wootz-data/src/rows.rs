@@ -87,6 +87,11 @@ impl Iterator for Rows {
     }
 }
 
+/// Whether a name says a known format.
+pub(crate) fn is_known(path: &Path) -> bool {
+    Kind::of(path).is_ok()
+}
+
 /// What a file consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {

@@ -8,10 +8,10 @@ use wootz_text::{ChatTemplate, Message, Role, Tokenizer};
 
 use crate::golden;
 
-const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}\
+pub(crate) const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}\
      {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
-fn tokenizer(name: &str) -> Tokenizer {
+pub(crate) fn tokenizer(name: &str) -> Tokenizer {
     let bytes = std::fs::read(golden(&format!("tokenizers/{name}.json"))).unwrap();
     let mut tokenizer = Tokenizer::from_json(bytes).unwrap();
     let end = tokenizer.token_id("<|im_end|>").unwrap();

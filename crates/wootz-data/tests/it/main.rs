@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod encode;
+mod prepare;
 mod vocabulary;
 
 use std::path::{Path, PathBuf};
