@@ -9,7 +9,7 @@ pub enum GrammarError {
     /// It cannot be compiled: it is broken, too large, or asks for something that is not done.
     #[error("{kind}: {message}")]
     Compile {
-        /// `json schema`, `regex`, `lark grammar`, `gbnf grammar`, `choice`.
+        /// `json schema`, `regex`, `lark grammar`, `gbnf grammar`, `choice`, `tools`.
         kind: &'static str,
         /// What is wrong, by keyword, rule or place.
         message: String,

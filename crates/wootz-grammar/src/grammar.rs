@@ -15,6 +15,7 @@ use wootz_text::{Constraint, TokenId, Tokenizer};
 
 use crate::closing::Closers;
 use crate::error::brief;
+use crate::form::{self, Specials};
 use crate::vocab::GrammarVocab;
 use crate::{GrammarError, Guide, Result, gbnf, schema};
 
@@ -26,8 +27,15 @@ pub struct Grammars {
     tokenizer: Option<Arc<Tokenizer>>,
     vocab_size: usize,
     end_tokens: Arc<[TokenId]>,
-    factory: OnceLock<Result<(ParserFactory, Arc<Closers>)>>,
+    factory: OnceLock<Result<Factory>>,
     kept: Mutex<VecDeque<(Constraint, Grammar)>>,
+}
+
+/// What is made once for a vocabulary.
+struct Factory {
+    parsers: ParserFactory,
+    closers: Arc<Closers>,
+    specials: Specials,
 }
 
 /// A constraint over one vocabulary, ready to guide answers. Cheap to clone.
@@ -35,6 +43,8 @@ pub struct Grammars {
 pub struct Grammar {
     start: Arc<Mutex<Matcher>>,
     closers: Arc<Closers>,
+    /// Whether what is complete is free to go on, and not wound up.
+    is_free: bool,
 }
 
 impl Grammars {
@@ -55,33 +65,36 @@ impl Grammars {
             return Ok(grammar.clone());
         }
         let factory = self.factory.get_or_init(|| self.factory()).as_ref().map_err(Clone::clone)?;
-        let (factory, closers) = factory;
         let kind = kind(constraint);
         let broken = |message: String| GrammarError::Compile { kind, message };
-        let parser = factory.create_parser(top_level(constraint).map_err(broken)?);
+        let top_level = top_level(constraint, &factory.specials).map_err(broken)?;
+        let parser = factory.parsers.create_parser(top_level);
         let matcher = Matcher::new(parser);
         if let Some(error) = matcher.get_error() {
             return Err(broken(brief(&error)));
         }
-        let grammar = Grammar { start: Arc::new(Mutex::new(matcher)), closers: closers.clone() };
+        let is_free = matches!(constraint, Constraint::Form(_));
+        let (start, closers) = (Arc::new(Mutex::new(matcher)), factory.closers.clone());
+        let grammar = Grammar { start, closers, is_free };
         let mut kept = lock();
         kept.push_front((constraint.clone(), grammar.clone()));
         kept.truncate(MAX_KEPT);
         Ok(grammar)
     }
 
-    fn factory(&self) -> Result<(ParserFactory, Arc<Closers>)> {
+    fn factory(&self) -> Result<Factory> {
         let tokenizer = self.tokenizer.clone();
         let tokenizer = tokenizer.ok_or_else(|| GrammarError::Vocab("it has no tokenizer".to_owned()))?;
+        let specials = Specials::new(&tokenizer, self.vocab_size, &self.end_tokens);
         let vocab = Arc::new(GrammarVocab::new(tokenizer, self.vocab_size, &self.end_tokens)?);
         let capabilities = InferenceCapabilities { ff_tokens: true, ..InferenceCapabilities::default() };
         let closers = Arc::new(Closers::new(vocab.tok_trie()));
         let slices = llguidance::earley::SlicedBiasComputer::general_slices();
-        let factory = ParserFactory::new(&(vocab as _), capabilities, &slices);
-        let mut factory = factory.map_err(|error| GrammarError::Vocab(brief(&error)))?;
-        factory.quiet();
-        factory.limits_mut().verbose_errors = false;
-        Ok((factory, closers))
+        let parsers = ParserFactory::new(&(vocab as _), capabilities, &slices);
+        let mut parsers = parsers.map_err(|error| GrammarError::Vocab(brief(&error)))?;
+        parsers.quiet();
+        parsers.limits_mut().verbose_errors = false;
+        Ok(Factory { parsers, closers, specials })
     }
 }
 
@@ -89,7 +102,7 @@ impl Grammar {
     /// A guide for one answer from its beginning.
     pub fn guide(&self) -> Guide {
         let start = self.start.lock().expect("nothing panics while it copies a parser");
-        Guide::new(start.deep_clone(), self.closers.clone())
+        Guide::new(start.deep_clone(), self.closers.clone(), self.is_free)
     }
 }
 
@@ -100,15 +113,17 @@ fn kind(constraint: &Constraint) -> &'static str {
         Constraint::Lark(_) => "lark grammar",
         Constraint::Gbnf(_) => "gbnf grammar",
         Constraint::Choice(_) => "choice",
+        Constraint::Form(_) => "tools",
     }
 }
 
-fn top_level(constraint: &Constraint) -> Result<TopLevelGrammar, String> {
+fn top_level(constraint: &Constraint, specials: &Specials) -> Result<TopLevelGrammar, String> {
     Ok(match constraint {
         Constraint::JsonSchema(schema) => TopLevelGrammar::from_json_schema(schema::prepared(schema)),
         Constraint::Regex(regex) => TopLevelGrammar::from_regex(regex),
         Constraint::Lark(lark) => TopLevelGrammar::from_lark(lark.clone()),
         Constraint::Gbnf(source) => TopLevelGrammar::from_lark(gbnf::to_lark(source)?),
+        Constraint::Form(form) => TopLevelGrammar::from_lark(form::to_lark(form, specials)),
         Constraint::Choice(texts) => {
             let literal = |text: &String| match text.is_empty() {
                 true => Err("expected texts that are not empty".to_owned()),

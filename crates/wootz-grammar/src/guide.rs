@@ -17,11 +17,12 @@ pub struct Guide {
     matcher: Matcher,
     mask: Option<SimpleVob>,
     closers: Arc<Closers>,
+    is_free: bool,
 }
 
 impl Guide {
-    pub(crate) fn new(matcher: Matcher, closers: Arc<Closers>) -> Self {
-        Self { matcher, mask: None, closers }
+    pub(crate) fn new(matcher: Matcher, closers: Arc<Closers>, is_free: bool) -> Self {
+        Self { matcher, mask: None, closers, is_free }
     }
 
     /// The tokens that may come next, a bit each, lowest bit of the first word first; end tokens where the answer is
@@ -37,11 +38,14 @@ impl Guide {
         Ok(self.mask.as_ref().expect("just computed").as_slice())
     }
 
-    /// Of [`mask`](Self::mask), what leads to the end of the answer on a short way.
+    /// Of [`mask`](Self::mask), what leads to the end of the answer on a short way; all of it where text is free.
     ///
     /// # Errors
     /// As [`mask`](Self::mask).
     pub fn closing_mask(&mut self) -> Result<Vec<u32>> {
+        if self.is_free && self.matcher.is_accepting().unwrap_or(false) {
+            return Ok(self.mask()?.to_vec());
+        }
         let closers = self.closers.clone();
         Ok(closers.narrow(self.mask()?))
     }
@@ -49,8 +53,8 @@ impl Guide {
     /// How many tokens the short way to the end has; `None` if it is not known to end within `most`. As many masks are
     /// computed.
     pub fn n_to_close(&self, most: usize) -> Option<usize> {
-        let mut ahead =
-            Self { matcher: self.matcher.clone(), mask: self.mask.clone(), closers: self.closers.clone() };
+        let (mask, closers) = (self.mask.clone(), self.closers.clone());
+        let mut ahead = Self { matcher: self.matcher.clone(), mask, closers, is_free: self.is_free };
         for n in 0..=most {
             if ahead.matcher.is_accepting().ok()? || ahead.is_done() {
                 return Some(n);
@@ -90,7 +94,8 @@ impl Guide {
 
 impl Clone for Guide {
     fn clone(&self) -> Self {
-        Self { matcher: self.matcher.deep_clone(), mask: self.mask.clone(), closers: self.closers.clone() }
+        let (mask, closers) = (self.mask.clone(), self.closers.clone());
+        Self { matcher: self.matcher.deep_clone(), mask, closers, is_free: self.is_free }
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod closing;
 mod error;
+mod form;
 mod gbnf;
 mod grammar;
 mod guide;

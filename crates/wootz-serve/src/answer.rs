@@ -2,15 +2,16 @@
 //!
 //! Where:  OpenAI's chat and responses, Anthropic's messages, Ollama's chat convert from and to this.
 //! Idea:   the model's text runs through the parser of its format as it comes, so a stream and a whole answer are made of
-//!         the same deltas. A call that must happen is a grammar: the reply is then the call and nothing else.
+//!         the same deltas. A call that must happen is a grammar: the reply is then the call and nothing else. So is what is
+//!         promised of calls that may happen: text is free, calls are not.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use wootz_text::{
-    ChatInput, Constraint, FinishReason, GenerateEvent, GenerateRequest, Message, Prompt, Reply, ReplyDelta,
-    ReplyFormat, ReplyParser, Sampling, TokenEvent, TokenId, ToolSpec, Usage,
+    ChatInput, Constraint, FinishReason, Form, FormRules, GenerateEvent, GenerateRequest, Message, Prompt,
+    Reply, ReplyDelta, ReplyFormat, ReplyParser, Sampling, TokenEvent, TokenId, ToolFormat, ToolSpec, Usage,
 };
 
 use crate::api_error::{ApiError, ApiResult};
@@ -25,6 +26,8 @@ pub(crate) struct Turn {
     pub messages: Vec<Message>,
     pub tools: Vec<ToolSpec>,
     pub tool_choice: ToolChoice,
+    /// Whether at most one tool may be called.
+    pub single_call: bool,
     /// Variables of the template.
     pub variables: Map<String, Value>,
     /// Whether the last message is the beginning of the answer.
@@ -152,20 +155,22 @@ impl Turn {
                 format!("the chat template of `{}` knows no `tools`", model.card.name),
             ));
         }
-        match self.forced()? {
-            Some(constraint) => {
-                self.sampling.constraint = Some(constraint);
-                format = ReplyFormat::BARE_CALLS;
-            }
-            // What a grammar forms has no place for thoughts or markers.
-            None if self.sampling.constraint.is_some() => format = ReplyFormat::PLAIN,
-            None if !wants_tools => format = format.without_tools(),
-            None => {}
-        }
-        let tools = if wants_tools { self.tools } else { Vec::new() };
-        self.sampling.keep_special = format != ReplyFormat::PLAIN;
         let thinks_already =
             !self.continues && format.has_reasoning() && opens_reasoning(model, format, &self.variables);
+        if let Some(call) = self.forced()? {
+            self.sampling.constraint = Some(call);
+            format = ReplyFormat::BARE_CALLS;
+        } else if wants_tools && self.holds_calls() {
+            self.sampling.constraint = Some(self.held(format, thinks_already)?);
+        } else if self.sampling.constraint.is_some() {
+            // What a grammar forms has no place for thoughts or markers.
+            format = ReplyFormat::PLAIN;
+        } else if !wants_tools {
+            format = format.without_tools();
+        }
+        let thinks_already = thinks_already && format.has_reasoning();
+        let tools = if wants_tools { self.tools } else { Vec::new() };
+        self.sampling.keep_special = format != ReplyFormat::PLAIN;
         let prompt = Prompt::Chat {
             messages: self.messages,
             tools: tools.clone(),
@@ -191,17 +196,32 @@ impl Turn {
                 "expected no `response_format` beside a call that must happen",
             ));
         }
-        let call = |tool: &&ToolSpec| {
-            json!({
-                "type": "object",
-                "properties": {"name": {"const": tool.name}, "parameters": tool.parameters},
-                "required": ["name", "parameters"],
-                "additionalProperties": false,
-            })
+        Ok(Some(Constraint::Form(Form::bare_call(candidates))))
+    }
+
+    /// Whether calls that may happen must have a certain form.
+    pub(crate) fn holds_calls(&self) -> bool {
+        let has_answer = self.sampling.constraint.is_some();
+        let is_held = self.single_call || has_answer || self.tools.iter().any(|tool| tool.strict);
+        self.tool_choice == ToolChoice::Auto && !self.tools.is_empty() && is_held
+    }
+
+    /// The grammar of a reply that may call tools.
+    fn held(&self, format: ReplyFormat, thinks_already: bool) -> ApiResult<Constraint> {
+        let answer = match &self.sampling.constraint {
+            None => None,
+            Some(Constraint::JsonSchema(schema)) => Some(schema),
+            Some(_) => {
+                let message = "expected `tool_choice` `none` beside a grammar that is no JSON schema";
+                return Err(ApiError::unsupported("tools", message));
+            }
         };
-        let mut calls: Vec<Value> = candidates.iter().map(call).collect();
-        let schema = if calls.len() == 1 { calls.remove(0) } else { json!({"anyOf": calls}) };
-        Ok(Some(Constraint::JsonSchema(schema)))
+        let rules = FormRules { thinks_already, single_call: self.single_call, answer };
+        Form::of_calls(format, &self.tools, rules).map(Constraint::Form).ok_or_else(|| {
+            debug_assert_eq!(format.tools, ToolFormat::None, "every other format has a form");
+            let message = "the chat template does not tell how this model writes calls, so nothing can be promised of them";
+            ApiError::unsupported("tools", message)
+        })
     }
 }
 

@@ -44,8 +44,9 @@ impl Beginning {
             return Err(ApiError::invalid(FIELD, format!("expected no token that ends an answer, got {id}")));
         }
         let is_forced = !matches!(turn.tool_choice, ToolChoice::Auto | ToolChoice::None);
-        if turn.sampling.constraint.is_some() || is_forced {
-            return Err(ApiError::unsupported(FIELD, "not supported beside a grammar or a forced call"));
+        if turn.sampling.constraint.is_some() || is_forced || turn.holds_calls() {
+            let message = "not supported beside a grammar, a forced call, strict tools or a single call";
+            return Err(ApiError::unsupported(FIELD, message));
         }
         if !turn.sampling.stop.is_empty() {
             return Err(ApiError::unsupported(FIELD, "not supported beside `stop`"));

@@ -34,9 +34,36 @@ pub(crate) struct Generation {
 #[derive(Clone)]
 pub(crate) struct Place {
     _permit: Arc<OwnedSemaphorePermit>,
+    caller: Caller,
+}
+
+/// Who asks.
+#[derive(Clone)]
+pub(crate) struct Caller {
     /// Who pays for the tokens.
     holder: Option<Arc<Holder>>,
     trace: TraceContext,
+}
+
+impl Caller {
+    fn of(parts: &Parts) -> Self {
+        let holder = parts.extensions.get::<Arc<Holder>>().cloned();
+        Self { holder, trace: TraceContext::of(parts) }
+    }
+
+    fn charge(&self, n_tokens: usize) {
+        if let Some(holder) = &self.holder {
+            holder.charge(n_tokens, std::time::Instant::now());
+        }
+    }
+}
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> ApiResult<Self> {
+        Ok(Self::of(parts))
+    }
 }
 
 impl FromRequestParts<App> for Place {
@@ -44,8 +71,14 @@ impl FromRequestParts<App> for Place {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> ApiResult<Self> {
         let permit = take(&app.generations, app.limits.generations)?;
-        let holder = parts.extensions.get::<Arc<Holder>>().cloned();
-        Ok(Self { _permit: Arc::new(permit), holder, trace: TraceContext::of(parts) })
+        Ok(Self { _permit: Arc::new(permit), caller: Caller::of(parts) })
+    }
+}
+
+impl Place {
+    /// Who has it.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
     }
 }
 
@@ -115,7 +148,10 @@ impl Shared {
     ) -> ApiResult<Generation> {
         let generate = model.generate.clone().ok_or_else(|| cannot(model, "generate text"))?;
         let (start, n) = (Instant::now(), request.sampling.n);
-        let span = self.telemetry.begin(&place.trace, &model.card.name, &request.sampling, &self.random);
+        let mut span = self.telemetry.begin(&place.caller.trace, &model.card.name, &self.random);
+        if let Some(span) = &mut span {
+            span.sampling(&request.sampling);
+        }
         let (sender, events) = mpsc::unbounded_channel();
         let sink = Box::new(move |event| drop(sender.send(event)));
         // A long prompt is rendered and encoded here, which is no work for an async thread.
@@ -138,17 +174,29 @@ impl Shared {
         })
     }
 
-    /// Runs a blocking batch (vectors, scores, rankings); 429 when all places are taken.
+    /// Runs a blocking batch (vectors, scores, rankings), which tells how many tokens it read; 429 when all places are
+    /// taken.
     pub(crate) async fn batch<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, ModelError> + Send + 'static,
-    ) -> ApiResult<T> {
+        caller: &Caller,
+        model: &ServedModel,
+        work: impl FnOnce() -> Result<(T, usize), ModelError> + Send + 'static,
+    ) -> ApiResult<(T, usize)> {
         let place = take(&self.batches, self.limits.batches)?;
+        let mut span = self.telemetry.begin(&caller.trace, &model.card.name, &self.random);
         let done = tokio::task::spawn_blocking(move || {
             let _place = place;
             work()
         });
-        Ok(done.await.map_err(lost)??)
+        let done = done.await.map_err(lost).and_then(|done| Ok(done?));
+        match (&done, &mut span) {
+            (Ok((_, n_tokens)), Some(span)) => span.read(*n_tokens),
+            (Err(error), Some(span)) => span.failed(error.kind.as_str()),
+            (_, None) => {}
+        }
+        let (done, n_tokens) = done?;
+        caller.charge(n_tokens);
+        Ok((done, n_tokens))
     }
 
     /// Runs a blocking computation that needs no model: encoding, rendering.
@@ -185,12 +233,7 @@ impl Generation {
                     GenerateEvent::Usage(usage) => {
                         self.is_over = true;
                         self.meter.finished(*usage);
-                        if let Some(holder) = &self.place.holder {
-                            holder.charge(
-                                usage.prompt_tokens + usage.completion_tokens,
-                                std::time::Instant::now(),
-                            );
-                        }
+                        self.place.caller.charge(usage.prompt_tokens + usage.completion_tokens);
                     }
                     _ => {}
                 }

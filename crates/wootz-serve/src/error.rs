@@ -6,7 +6,15 @@ use std::path::PathBuf;
 /// A server's own failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is taken or not ours.
+    /// Another program listens there.
+    #[error("port {} of {} is taken by another program\n{}", address.port(), address.ip(), free_hint(*free))]
+    Taken {
+        /// What was asked for.
+        address: SocketAddr,
+        /// A port near it that is free.
+        free: Option<u16>,
+    },
+    /// The address is not ours.
     #[error("could not listen on {address}")]
     Listen {
         /// What was asked for.
@@ -41,4 +49,8 @@ pub enum Error {
     /// Threads or signals could not be had.
     #[error("could not start the server's runtime")]
     Runtime(#[source] std::io::Error),
+}
+
+fn free_hint(free: Option<u16>) -> String {
+    free.map_or("hint: --port 0 takes a free one".to_owned(), |port| format!("hint: --port {port} is free"))
 }

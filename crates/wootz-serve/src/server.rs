@@ -36,6 +36,9 @@ const LAST_SPANS: Duration = Duration::from_secs(3);
 /// Headers of one request.
 const MAX_HEADERS: usize = 100;
 
+/// How many ports behind a taken one are tried.
+const TRIED_PORTS: u16 = 20;
+
 /// How to serve.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
@@ -107,7 +110,10 @@ impl Server {
         if let Some(telemetry) = options.telemetry.as_ref().filter(|telemetry| !telemetry.is_valid()) {
             return Err(Error::Telemetry { endpoint: telemetry.endpoint.clone() });
         }
-        let listen = |source| Error::Listen { address, source };
+        let listen = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::AddrInUse => Error::Taken { address, free: free_port(address) },
+            _ => Error::Listen { address, source },
+        };
         let listener = std::net::TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -254,6 +260,12 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     }
     drop(place);
+}
+
+/// A port behind a taken one that can be had now.
+fn free_port(taken: SocketAddr) -> Option<u16> {
+    let next = (1..=TRIED_PORTS).filter_map(|n| taken.port().checked_add(n));
+    next.into_iter().find(|&port| std::net::TcpListener::bind(SocketAddr::new(taken.ip(), port)).is_ok())
 }
 
 /// SIGTERM and SIGINT begin to drain.

@@ -26,7 +26,7 @@ pub use generate::{
     Sink, TokenEvent, TokenLogprob, Usage, collect,
 };
 pub use message::{Content, ContentPart, Message, Role, ToolCall, ToolSpec};
-pub use reply::{Reply, ReplyCall, ReplyDelta, ReplyFormat, ReplyParser, ToolFormat};
+pub use reply::{Form, FormRules, Free, Reply, ReplyCall, ReplyDelta, ReplyFormat, ReplyParser, ToolFormat};
 pub use rerank::Rerank;
 pub use rollout::{Rollout, Sampled};
 pub use sampling::{

@@ -279,6 +279,8 @@ pub struct ToolSpec {
     pub description: String,
     /// JSON schema of its arguments, an object.
     pub parameters: Value,
+    /// Whether arguments must follow the schema to the letter, even where the model chooses whether to call.
+    pub strict: bool,
 }
 
 impl ToolSpec {
@@ -296,6 +298,7 @@ impl ToolSpec {
                 .get("parameters")
                 .cloned()
                 .unwrap_or_else(|| json!({"type": "object", "properties": {}})),
+            strict: false,
         })
     }
 

@@ -10,7 +10,7 @@ use std::fmt::Display;
 
 use serde_json::Value;
 
-use crate::{SamplingError, TokenId};
+use crate::{Form, SamplingError, TokenId};
 
 /// How tokens are chosen and when a generation ends.
 ///
@@ -244,6 +244,8 @@ pub enum Constraint {
     Gbnf(String),
     /// One of these texts.
     Choice(Vec<String>),
+    /// A reply whose calls follow schemas. Where its text is free, it is not wound up.
+    Form(Form),
 }
 
 impl Constraint {
@@ -263,6 +265,7 @@ impl Constraint {
                 check(FIELD, "at least one choice", "none", !texts.is_empty())?;
                 texts.iter().map(String::len).sum()
             }
+            Self::Form(form) => form.n_bytes(),
         };
         check(FIELD, "at most 1 MiB", n_bytes, n_bytes <= Sampling::MAX_CONSTRAINT_BYTES)?;
         check(FIELD, "`ignore_eos` false beside it", "true", !sampling.ignore_eos)?;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use wootz_engine::{Engine, LoadOptions, Request, Schedule, load};
 use wootz_graph::Cpu;
 use wootz_model::Model;
-use wootz_text::{Constraint, FinishReason, GenerateEvent, ModelError, Sampling};
+use wootz_text::{Constraint, FinishReason, Form, Free, GenerateEvent, ModelError, Sampling};
 
 use crate::{Events, run, tokens, usage};
 
@@ -79,7 +79,43 @@ fn constraints() -> Vec<Constraint> {
         Constraint::Choice(vec!["a cat".into(), "a dog".into(), "a cat and a dog".into()]),
         Constraint::Gbnf("root ::= item (\", \" item){1,3}\nitem ::= [a-z]{3,8}".into()),
         Constraint::Lark("start: \"(\" (start | /[a-z]{1,5}/) \")\"".into()),
+        after_a_word(),
     ]
+}
+
+/// Free text; but once she or a dog comes, it must be told who, and that is the end.
+fn after_a_word() -> Constraint {
+    let who = Form::Json(json!({"enum": ["Ada", "Bo"]}));
+    let told = Form::All(vec![Form::Literal(": ".into()), who]);
+    let until = [" she", " dog"].map(|word| (word.to_owned(), told.clone())).into();
+    Constraint::Form(Form::Text { free: Free::Answer, until })
+}
+
+#[test]
+fn free_text_goes_on_to_the_last_token_unless_a_mark_comes() {
+    let mut engine = engine(true, 8192);
+    let all: Vec<Events> =
+        (0..24).map(|seed| submit(&mut engine, constrained(after_a_word(), seed))).collect();
+    run(&mut engine);
+    let (mut n_marked, mut n_cut) = (0, 0);
+    for events in all {
+        let (text, reason) = answer(&events);
+        let marked =
+            [" she", " dog"].iter().filter_map(|word| text.split_once(word)).min_by_key(|(a, _)| a.len());
+        match marked {
+            Some((_, told)) => {
+                assert!([": \"Ada\"", ": \"Bo\""].contains(&told), "{text}");
+                assert_eq!(reason, FinishReason::Stop);
+                n_marked += 1;
+            }
+            None if reason == FinishReason::Length => {
+                assert_eq!(tokens(&events)[0].len(), 120, "it is not wound up: {text}");
+                n_cut += 1;
+            }
+            None => {}
+        }
+    }
+    assert!(n_marked > 2 && n_cut > 2, "{n_marked} marked, {n_cut} cut");
 }
 
 #[test]

@@ -288,6 +288,53 @@ fn every_kind_of_state_survives_preemption_and_the_cache() {
 }
 
 #[test]
+fn one_of_thirty_two_gets_what_it_gets_alone() {
+    const N: usize = 32;
+    for name in ["llama", "mixtral", "mamba", "mamba2"] {
+        let folder = format!("{}/../../golden/models/{name}", env!("CARGO_MANIFEST_DIR"));
+        let model = Model::open(folder.as_ref()).unwrap();
+        let vocab_size = model.network.config.vocab_size as f32;
+        let request = |i: usize| {
+            // Pairs begin alike, and half of all answers repeat themselves.
+            let prompt = noise(i as u64 / 2).take(30 + i).map(|x| ((x + 0.5) * vocab_size) as u32).collect();
+            let temperature = if i.is_multiple_of(2) { 0.0 } else { 1.0 };
+            (prompt, Sampling { max_tokens: Some(24), temperature, ..sampling(i as u64, 1) })
+        };
+        let answers = |n_at_once: usize, n_threads: usize, with_all: bool| {
+            let options = LoadOptions {
+                max_context: Some(128),
+                n_sequences: N,
+                n_positions: None,
+                max_batch_tokens: 256,
+                kv_type: None,
+                keeps_prefixes: with_all,
+                guesses: with_all,
+            };
+            let (mut engine, _) = load(&model, &Cpu::new(n_threads), &options).unwrap();
+            let mut all: Vec<Events> = Vec::new();
+            for first in (0..N).step_by(n_at_once) {
+                for i in first..first + n_at_once {
+                    let (prompt, sampling): (Vec<u32>, _) = request(i);
+                    all.push(submit(&mut engine, &prompt, sampling));
+                }
+                run(&mut engine);
+            }
+            assert_nothing_is_held(&engine);
+            all.iter().map(tokens).collect::<Vec<_>>()
+        };
+        let alone = answers(1, 1, false);
+        assert!(alone.iter().all(|choices| choices[0].len() == 24));
+        for (n_at_once, n_threads, with_all) in [(N, 1, false), (N, 2, true), (1, 2, true)] {
+            let other = answers(n_at_once, n_threads, with_all);
+            assert_eq!(
+                other, alone,
+                "{name}: {n_at_once} at once, {n_threads} threads, cache and guesses {with_all}"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_repeats_itself_takes_fewer_steps_and_says_the_same() {
     // Greedy answers of a small random model run into a circle.
     let greedy = Sampling { max_tokens: Some(150), ignore_eos: true, ..Sampling::greedy() };

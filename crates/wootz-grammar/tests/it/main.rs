@@ -1,5 +1,7 @@
 //! Constraints over a small byte-level vocabulary: what they let through, what they force, what they refuse.
 
+mod forms;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};

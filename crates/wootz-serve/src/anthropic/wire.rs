@@ -247,11 +247,9 @@ impl Said {
             let message = "expected results of the tools that the last message calls";
             return Err(ApiError::invalid("messages", message));
         }
-        let has_tools = !self.tools.is_empty();
-        let tool_choice =
-            self.tool_choice.map(|choice| choice.validate(has_tools)).transpose()?.unwrap_or_default();
-        let is_forced = matches!(tool_choice, ToolChoice::Required | ToolChoice::Named(_));
-        let tool = |(i, tool): (usize, WireTool)| tool.validate(&format!("tools[{i}]"), is_forced);
+        let single_call = self.tool_choice.as_ref().is_some_and(|choice| choice.disable_parallel_tool_use);
+        let tool_choice = self.tool_choice.map(WireToolChoice::validate).transpose()?.unwrap_or_default();
+        let tool = |(i, tool): (usize, WireTool)| tool.validate(&format!("tools[{i}]"));
         let mut variables = Map::new();
         match self.thinking.as_ref().map(|thinking| thinking.kind.as_str()) {
             None => {}
@@ -263,7 +261,7 @@ impl Said {
             }
         }
         let tools = self.tools.into_iter().enumerate().map(tool).collect::<ApiResult<_>>()?;
-        Ok(Turn { messages, tools, tool_choice, variables, continues, sampling })
+        Ok(Turn { messages, tools, tool_choice, single_call, variables, continues, sampling })
     }
 }
 
@@ -357,22 +355,19 @@ fn texts(blocks: Vec<Block>, at: &str) -> ApiResult<String> {
 }
 
 impl WireTool {
-    fn validate(self, at: &str, is_forced: bool) -> ApiResult<ToolSpec> {
+    fn validate(self, at: &str) -> ApiResult<ToolSpec> {
         if self.kind.as_deref().is_some_and(|kind| kind != "custom") {
             let message = "tools that run on Anthropic's machines are not supported";
             return Err(ApiError::unsupported(format!("{at}.type"), message));
         }
-        if self.strict && !is_forced {
-            let message = "arguments are held to the schema only where `tool_choice` makes the call certain";
-            return Err(ApiError::unsupported(format!("{at}.strict"), message));
-        }
-        tool_spec(self.name, self.description, self.input_schema, at)
+        let tool = tool_spec(self.name, self.description, self.input_schema, at)?;
+        Ok(ToolSpec { strict: self.strict, ..tool })
     }
 }
 
 impl WireToolChoice {
-    fn validate(self, has_tools: bool) -> ApiResult<ToolChoice> {
-        let choice = match (self.kind.as_str(), self.name) {
+    fn validate(self) -> ApiResult<ToolChoice> {
+        Ok(match (self.kind.as_str(), self.name) {
             ("auto", _) => ToolChoice::Auto,
             ("none", _) => ToolChoice::None,
             ("any", _) => ToolChoice::Required,
@@ -384,11 +379,6 @@ impl WireToolChoice {
                     "expected `auto`, `any`, `tool` or `none`",
                 ));
             }
-        };
-        if self.disable_parallel_tool_use && has_tools && choice == ToolChoice::Auto {
-            let message = "a single call can be promised only where the choice makes it certain";
-            return Err(ApiError::unsupported("tool_choice.disable_parallel_tool_use", message));
-        }
-        Ok(choice)
+        })
     }
 }

@@ -12,7 +12,7 @@ use super::keep_alive::{KeepAlive, stay};
 use super::plain_name;
 use crate::api_error::{ApiError, ApiResult};
 use crate::app::App;
-use crate::bridge::cannot;
+use crate::bridge::{Caller, cannot};
 use crate::catalog::ServedModel;
 use crate::fields::{FieldTable, WireRequest, refused};
 use crate::http::body::WireBody;
@@ -59,6 +59,7 @@ impl WireRequest for EmbeddingsRequest {
 /// Texts as vectors.
 pub(super) async fn embed(
     State(app): State<App>,
+    caller: Caller,
     WireBody(request): WireBody<EmbedRequest>,
 ) -> ApiResult<Json<Value>> {
     let start = Instant::now();
@@ -68,7 +69,7 @@ pub(super) async fn embed(
     if texts.len() > app.limits.texts {
         return Err(ApiError::invalid("input", format!("expected at most {} texts", app.limits.texts)));
     }
-    let (vectors, n_tokens) = vectors(&app, &model, texts).await?;
+    let (vectors, n_tokens) = vectors(&app, &caller, &model, texts).await?;
     let dim = vectors.first().map_or(0, Vec::len);
     let vectors: Vec<Vec<f32>> = match request.dimensions {
         Some(wanted) if wanted == 0 || wanted > dim => {
@@ -89,23 +90,25 @@ pub(super) async fn embed(
 /// One text as a vector.
 pub(super) async fn embeddings(
     State(app): State<App>,
+    caller: Caller,
     WireBody(request): WireBody<EmbeddingsRequest>,
 ) -> ApiResult<Json<Value>> {
     let model = app.open_for(plain_name(&request.model), stay(request.keep_alive.as_ref())?).await?;
-    let (mut vectors, _) = vectors(&app, &model, vec![request.prompt]).await?;
+    let (mut vectors, _) = vectors(&app, &caller, &model, vec![request.prompt]).await?;
     Ok(Json(json!({"embedding": vectors.pop()})))
 }
 
 async fn vectors(
     app: &App,
+    caller: &Caller,
     model: &Arc<ServedModel>,
     texts: Vec<String>,
 ) -> ApiResult<(Vec<Vec<f32>>, usize)> {
     let embed = model.embed.clone().ok_or_else(|| cannot(model, "embed texts"))?;
-    let model = model.clone();
-    app.batch(move || {
+    let counter = model.clone();
+    app.batch(caller, model, move || {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let n_tokens = texts.iter().map(|text| count_tokens(&model, text)).sum();
+        let n_tokens = texts.iter().map(|text| count_tokens(&counter, text)).sum();
         Ok((embed.embed(&texts, EmbedKind::Plain)?, n_tokens))
     })
     .await

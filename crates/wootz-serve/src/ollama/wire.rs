@@ -131,7 +131,7 @@ impl ChatRequest {
             return Ok(None);
         }
         let message = |(i, message): (usize, WireMessage)| message.validate(&format!("messages[{i}]"));
-        let tool = |(i, tool): (usize, WireTool)| tool.validate(&format!("tools[{i}]"), false);
+        let tool = |(i, tool): (usize, WireTool)| tool.validate(&format!("tools[{i}]"));
         let messages = self.messages.into_iter().enumerate().map(message).collect::<ApiResult<Vec<_>>>()?;
         Ok(Some(Turn {
             // As Ollama does it: what the assistant began is continued.
@@ -141,6 +141,7 @@ impl ChatRequest {
             messages,
             tools: self.tools.into_iter().enumerate().map(tool).collect::<ApiResult<_>>()?,
             tool_choice: ToolChoice::Auto,
+            single_call: false,
             variables,
             sampling,
         }))
@@ -174,6 +175,7 @@ impl GenerateRequest {
             continues: false,
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
+            single_call: false,
             variables,
             sampling,
         }))

@@ -149,7 +149,7 @@ impl Job {
 
     /// The prompt's text, and its tokens' log-probabilities if they were asked for.
     async fn echo(&self, i: usize) -> ApiResult<Echo> {
-        let (model, prompt) = (self.model.clone(), self.call.prompts[i].clone());
+        let prompt = self.call.prompts[i].clone();
         if self.call.sampling.logprobs.is_none()
             && !self.call.is_silent
             && let Prompt::Text(text) = prompt
@@ -157,7 +157,13 @@ impl Job {
             return Ok(Echo { text, ..Echo::default() });
         }
         let wants_logprobs = self.call.sampling.logprobs.is_some();
-        self.app.batch(move || scored(&model, prompt, wants_logprobs)).await?
+        let model = self.model.clone();
+        let work = move || {
+            let echo = scored(&model, prompt, wants_logprobs)?;
+            let n_tokens = echo.as_ref().map_or(0, |echo| echo.n_tokens);
+            Ok((echo, n_tokens))
+        };
+        self.app.batch(self.place.caller(), &self.model, work).await?.0
     }
 
     async fn stream(self, first: Vec<Generation>, writer: &Writer, with_usage: bool) -> Result<(), Gone> {

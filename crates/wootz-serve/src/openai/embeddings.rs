@@ -6,7 +6,7 @@ use wootz_text::EmbedKind;
 use super::wire::embedding::{EmbeddingCall, EmbeddingRequest, EmbeddingText, Embeddings, shorten};
 use crate::api_error::{ApiError, ApiResult};
 use crate::app::App;
-use crate::bridge::cannot;
+use crate::bridge::{Caller, cannot};
 use crate::catalog::ServedModel;
 use crate::http::body::WireBody;
 use crate::http::json::Json;
@@ -14,6 +14,7 @@ use crate::http::json::Json;
 /// Texts as vectors.
 pub(super) async fn embeddings(
     State(app): State<App>,
+    caller: Caller,
     WireBody(request): WireBody<EmbeddingRequest>,
 ) -> ApiResult<Json<Embeddings>> {
     let model = app.open(&request.model).await?;
@@ -23,7 +24,7 @@ pub(super) async fn embeddings(
     let texts = texts(&model, &call)?;
     let counter = model.clone();
     let (vectors, n_tokens) = app
-        .batch(move || {
+        .batch(&caller, &model, move || {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let n_tokens = texts.iter().map(|text| count(&counter, text)).sum();
             Ok((embed.embed(&texts, EmbedKind::Plain)?, n_tokens))

@@ -13,7 +13,7 @@ use super::embeddings::count;
 use super::wire::sampling::OneOrMany;
 use crate::api_error::{ApiError, ApiResult};
 use crate::app::{App, now_s};
-use crate::bridge::cannot;
+use crate::bridge::{Caller, cannot};
 use crate::catalog::ServedModel;
 use crate::fields::{FieldTable, WireRequest, refused};
 use crate::http::body::WireBody;
@@ -71,6 +71,7 @@ impl WireRequest for ScoreRequest {
 /// Documents by how well they answer a query.
 pub(super) async fn rerank(
     State(app): State<App>,
+    caller: Caller,
     WireBody(request): WireBody<RerankRequest>,
 ) -> ApiResult<Json<Value>> {
     let model = app.open(&request.model).await?;
@@ -87,7 +88,7 @@ pub(super) async fn rerank(
     };
     let documents: Vec<String> = request.documents.into_iter().map(text).collect();
     let (query, texts) = (request.query, documents.clone());
-    let (scores, n_tokens) = scored(&app, &model, vec![(query, texts)]).await?;
+    let (scores, n_tokens) = scored(&app, &caller, &model, vec![(query, texts)]).await?;
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
     let result = |&index: &usize| {
@@ -111,6 +112,7 @@ pub(super) async fn rerank(
 /// Pairs of texts by how near they are: one with many, or side by side.
 pub(super) async fn score(
     State(app): State<App>,
+    caller: Caller,
     WireBody(request): WireBody<ScoreRequest>,
 ) -> ApiResult<Json<Value>> {
     let model = app.open(&request.model).await?;
@@ -131,7 +133,7 @@ pub(super) async fn score(
             return Err(ApiError::invalid("text_2", format!("expected {n} texts as in `text_1`, got {m}")));
         }
     };
-    let (scores, n_tokens) = scored(&app, &model, pairs).await?;
+    let (scores, n_tokens) = scored(&app, &caller, &model, pairs).await?;
     let one = |(index, score): (usize, f32)| json!({"index": index, "object": "score", "score": score});
     let data: Vec<Value> = scores.into_iter().enumerate().map(one).collect();
     Ok(Json(json!({
@@ -147,21 +149,22 @@ pub(super) async fn score(
 /// One score for each document of each query, and the tokens that were read.
 async fn scored(
     app: &App,
+    caller: &Caller,
     model: &Arc<ServedModel>,
     pairs: Vec<(String, Vec<String>)>,
 ) -> ApiResult<(Vec<f32>, usize)> {
     if model.rerank.is_none() && model.embed.is_none() {
         return Err(cannot(model, "rank texts"));
     }
-    let model = model.clone();
-    app.batch(move || {
+    let reader = model.clone();
+    app.batch(caller, model, move || {
         let mut scores = Vec::new();
         let mut n_tokens = 0;
         for (query, documents) in &pairs {
             let documents: Vec<&str> = documents.iter().map(String::as_str).collect();
             n_tokens +=
-                documents.iter().map(|text| count(&model, query) + count(&model, text)).sum::<usize>();
-            scores.extend(near(&model, query, &documents)?);
+                documents.iter().map(|text| count(&reader, query) + count(&reader, text)).sum::<usize>();
+            scores.extend(near(&reader, query, &documents)?);
         }
         Ok((scores, n_tokens))
     })

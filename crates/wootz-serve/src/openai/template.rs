@@ -81,7 +81,7 @@ pub(super) async fn apply_template(
 impl TemplateRequest {
     fn apply(self, model: &ServedModel) -> ApiResult<Applied> {
         let template = model.template.as_ref().ok_or_else(|| cannot(model, "hold conversations"))?;
-        let tool = |(i, tool): (usize, WireTool)| tool.validate(&format!("tools[{i}]"), true);
+        let tool = |(i, tool): (usize, WireTool)| tool.validate(&format!("tools[{i}]"));
         let message = |(i, message): (usize, WireMessage)| message.validate(&format!("messages[{i}]"));
         let messages = self.messages.into_iter().enumerate().map(message).collect::<ApiResult<Vec<_>>>()?;
         let tools = self.tools.into_iter().enumerate().map(tool).collect::<ApiResult<Vec<_>>>()?;

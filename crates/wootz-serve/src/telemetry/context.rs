@@ -33,10 +33,13 @@ impl TraceContext {
         &self.route
     }
 
-    /// As the conventions call it.
+    /// As the conventions call it; they have no names for rankings and scores.
     pub(super) fn operation(&self) -> &'static str {
         match self.route.as_str() {
             "/v1/completions" | "/api/generate" => "text_completion",
+            "/v1/embeddings" | "/api/embed" | "/api/embeddings" => "embeddings",
+            route if route.ends_with("/rerank") => "rerank",
+            route if route.ends_with("/score") => "score",
             _ => "chat",
         }
     }

@@ -1,6 +1,6 @@
-//! Spans of generations for OpenTelemetry collectors.
+//! Spans of generations and of texts that were read, for OpenTelemetry collectors.
 //!
-//! Where:  begun by the bridge with each generation, ended with it; off unless [`TelemetryOptions`] are given.
+//! Where:  begun by the bridge with each generation or batch of texts, ended with it; off unless [`TelemetryOptions`] are given.
 //! Idea:   a finished span goes into a short queue and a task sends what has gathered, as OTLP's JSON over HTTP. A full
 //!         queue or a collector that is away costs spans, which are counted, and never a request.
 //! Source: OpenTelemetry's semantic conventions for generative AI (`gen_ai.*`); OTLP 1.x, §JSON over HTTP;
@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
-use wootz_text::{FinishReason, Sampling, Usage};
+use wootz_text::{Constraint, FinishReason, Sampling, Usage};
 
 pub(crate) use context::TraceContext;
 pub(crate) use span::Span;
@@ -55,12 +55,11 @@ impl Telemetry {
         (Self(Some(sender)), Some(Exporting { spans, options }))
     }
 
-    /// Begins the span of a generation; `None` where telemetry is off.
+    /// Begins the span of what a model does; `None` where telemetry is off.
     pub(crate) fn begin(
         &self,
         context: &TraceContext,
         model: &str,
-        sampling: &Sampling,
         random: &SystemRandom,
     ) -> Option<OpenSpan> {
         let sender = self.0.clone()?;
@@ -83,7 +82,6 @@ impl Telemetry {
         span.say("gen_ai.request.model", model);
         span.say("gen_ai.response.model", model);
         span.say("http.route", context.route());
-        say_sampling(&mut span, sampling);
         Some(OpenSpan { span, sender, reasons: Vec::new() })
     }
 }
@@ -110,12 +108,12 @@ fn say_sampling(span: &mut Span, sampling: &Sampling) {
     span.say("gen_ai.request.top_p", f64::from(sampling.top_p));
     span.say("gen_ai.request.frequency_penalty", f64::from(sampling.penalties.frequency));
     span.say("gen_ai.request.presence_penalty", f64::from(sampling.penalties.presence));
-    if sampling.constraint.is_some() {
+    if let Some(Constraint::JsonSchema(_)) = sampling.constraint {
         span.say("gen_ai.output.type", "json");
     }
 }
 
-/// A span whose generation runs. Dropping it sends it.
+/// A span whose work runs. Dropping it sends it.
 pub(crate) struct OpenSpan {
     span: Span,
     sender: mpsc::Sender<Span>,
@@ -123,6 +121,16 @@ pub(crate) struct OpenSpan {
 }
 
 impl OpenSpan {
+    /// It is a generation with these settings.
+    pub(crate) fn sampling(&mut self, sampling: &Sampling) {
+        say_sampling(&mut self.span, sampling);
+    }
+
+    /// Texts were read.
+    pub(crate) fn read(&mut self, n_tokens: usize) {
+        self.span.say("gen_ai.usage.input_tokens", Value::Int(n_tokens as i64));
+    }
+
     /// The first token came so long after the request.
     pub(crate) fn first_token(&mut self, after: Duration) {
         self.span.say("gen_ai.server.time_to_first_token", after.as_secs_f64());

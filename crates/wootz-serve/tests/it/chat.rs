@@ -100,12 +100,37 @@ fn a_call_that_must_happen_is_a_grammar() {
         assert_eq!(json["choices"][0]["message"]["content"], Value::Null);
     }
     for request in rig.model.requests() {
-        assert!(matches!(request.sampling.constraint, Some(Constraint::JsonSchema(_))));
+        assert!(matches!(request.sampling.constraint, Some(Constraint::Form(_))));
     }
     let none = rig.post(PATH, &ask(json!({"tools": tools(), "tool_choice": "none"})));
     assert_eq!(none.status, 200);
     let Prompt::Chat { tools, .. } = rig.model.requests().pop().unwrap().prompt else { panic!() };
     assert!(tools.is_empty());
+}
+
+#[test]
+fn what_is_promised_of_calls_that_may_happen_is_a_grammar() {
+    let said = "Sure.\n<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 1}}\n</tool_call>";
+    let rig = Rig::start(ScriptedModel::new([said, said, said, said]));
+    let mut strict = tools();
+    strict[0]["function"]["strict"] = true.into();
+    let schema = json!({"type": "object"});
+    let document = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
+    let check = |extra: Value, is_held: bool| {
+        let answer = rig.post(PATH, &ask(extra.clone()));
+        assert_eq!(answer.status, 200, "{extra}: {}", answer.body);
+        let message = &answer.json()["choices"][0]["message"];
+        assert_eq!(message["tool_calls"][0]["function"]["arguments"], "{\"a\": 1}", "{extra}");
+        assert_eq!(message["content"], "Sure.");
+        let request = rig.model.requests().pop().unwrap();
+        let is_form = matches!(request.sampling.constraint, Some(Constraint::Form(_)));
+        assert_eq!(is_form, is_held, "{extra}");
+        assert!(request.sampling.keep_special);
+    };
+    check(json!({"tools": tools()}), false);
+    check(json!({"tools": strict}), true);
+    check(json!({"tools": tools(), "parallel_tool_calls": false}), true);
+    check(json!({"tools": tools(), "response_format": document}), true);
 }
 
 #[test]
@@ -175,7 +200,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         json!({"tools": tools(), "tool_choice": {"type": "function", "function": {"name": "nope"}}}),
         "tool_choice",
     );
-    check(json!({"tools": tools(), "parallel_tool_calls": false}), "parallel_tool_calls");
+    check(json!({"tools": tools(), "guided_regex": "a"}), "tools");
     check(json!({"response_format": {"type": "xml"}}), "response_format.type");
     check(json!({"stream_options": {"chunks": 1}}), "stream_options.chunks");
     check(json!({"guided_regex": "a", "guided_choice": ["b"]}), "response_format");

@@ -11,7 +11,7 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use wootz_serve::{ApiKey, Error, TlsFiles};
+use wootz_serve::{ApiKey, Error, FixedCatalog, Server, ServerOptions, TlsFiles};
 use wootz_testkit::ScriptedModel;
 
 use crate::client::head;
@@ -96,9 +96,19 @@ fn connections_can_be_encrypted() {
 
 #[test]
 fn a_certificate_that_is_none_is_named() {
-    let mut options = wootz_serve::ServerOptions::at("127.0.0.1:0".parse().unwrap());
+    let mut options = ServerOptions::at("127.0.0.1:0".parse().unwrap());
     options.tls = Some(TlsFiles { certificate: tls_file("key.pem"), key: tls_file("key.pem") });
-    let bound = wootz_serve::Server::bind(options, Arc::new(wootz_serve::FixedCatalog::default()));
+    let bound = Server::bind(options, Arc::new(FixedCatalog::default()));
     let Err(Error::Tls { path, .. }) = bound else { panic!("it was taken") };
     assert!(path.ends_with("key.pem"));
+}
+
+#[test]
+fn a_taken_port_is_told_with_a_free_one() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let options = ServerOptions::at(taken.local_addr().unwrap());
+    let error = Server::bind(options, Arc::new(FixedCatalog::new([]))).err().unwrap().to_string();
+    let port = taken.local_addr().unwrap().port();
+    assert!(error.starts_with(&format!("port {port} of 127.0.0.1 is taken")), "{error}");
+    assert!(error.contains("\nhint: --port "), "{error}");
 }

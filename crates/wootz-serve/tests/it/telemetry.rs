@@ -91,6 +91,28 @@ fn a_generation_is_a_span_of_the_caller_s_trace() {
 }
 
 #[test]
+fn texts_that_are_read_are_spans_too() {
+    let (address, received) = collector();
+    let rig = rig(ScriptedModel::default(), address, Duration::from_millis(10));
+    let texts = json!(["red fox", "blue"]);
+    for (path, body, name) in [
+        ("/v1/embeddings", json!({"model": "vectors", "input": texts}), "embeddings vectors"),
+        ("/api/embed", json!({"model": "vectors", "input": texts}), "embeddings vectors"),
+        ("/v1/rerank", json!({"model": "ranker", "query": "red", "documents": texts}), "rerank ranker"),
+        ("/v1/score", json!({"model": "ranker", "text_1": "red", "text_2": texts}), "score ranker"),
+    ] {
+        let answer = rig.post(path, &body);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        let (_, body) = received.recv_timeout(Duration::from_secs(20)).unwrap();
+        let span = &body["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+        assert_eq!(span["name"], name);
+        assert_eq!(said(span, "http.route"), json!({"stringValue": path}));
+        assert!(said(span, "gen_ai.usage.input_tokens")["intValue"].is_string(), "{span}");
+        assert_eq!(said(span, "gen_ai.request.temperature"), Value::Null);
+    }
+}
+
+#[test]
 fn what_is_left_is_sent_when_the_server_stops() {
     let (address, received) = collector();
     let rig = rig(ScriptedModel::default(), address, Duration::from_secs(3600));

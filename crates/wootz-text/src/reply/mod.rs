@@ -14,6 +14,7 @@
 mod calls;
 mod command_r;
 mod deepseek;
+mod form;
 mod format;
 mod functionary;
 mod gemma;
@@ -30,6 +31,7 @@ mod reasoning;
 #[cfg(test)]
 mod tests;
 
+pub use form::{Form, FormRules, Free};
 pub use format::{ReplyFormat, ToolFormat};
 
 use reasoning::Reasoning;

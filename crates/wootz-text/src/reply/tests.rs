@@ -68,7 +68,12 @@ const PIECES: &[&str] = &[
 
 fn tools() -> Vec<ToolSpec> {
     ["f", "g", "python"]
-        .map(|name| ToolSpec { name: name.into(), description: String::new(), parameters: json!({}) })
+        .map(|name| ToolSpec {
+            name: name.into(),
+            description: String::new(),
+            parameters: json!({}),
+            strict: false,
+        })
         .to_vec()
 }
 
@@ -186,6 +191,11 @@ fn each_family_s_calls_are_found() {
     check(Phi, "functools[{\"name\": \"f\", \"arguments\": {\"a\": null}}]", "|f{\"a\": null}");
     check(Gemma, "Sure:\n```tool_code\nprint(f(a=1, b='x'))\n```", "Sure:|f{\"a\":1,\"b\":\"x\"}");
     check(
+        Gemma,
+        "Sure:\n```tool_code\n{\"name\": \"f\", \"parameters\": {\"a\": \"```\"}}\n```",
+        "Sure:|f{\"a\": \"```\"}",
+    );
+    check(
         DeepSeek,
         "Ok<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"a\": 1}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>g\n```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
         "Ok|f{\"a\": 1}|g{}",
@@ -249,6 +259,8 @@ fn what_is_no_call_stays_text() {
     check(Mistral, "[1] [TOOL", "[1] [TOOL");
     check(Gemma, "```tool_code\nx = 1 + 2\n```", "```tool_code\nx = 1 + 2\n```");
     check(Gemma, "```python\nf()\n```", "```python\nf()\n```");
+    check(Gemma, "```tool_code\n{\"a\": 1}\n```", "```tool_code\n{\"a\": 1}\n```");
+    check(Gemma, "```tool_code\n{\"name\": \"f\"", "```tool_code\n{\"name\": \"f\"");
     check(Addressed, "Hi there!", "Hi there!");
     check(Tagged, "<function= >x", "<function= >x");
 }

@@ -186,14 +186,7 @@ impl ChatRequest {
     pub(crate) fn validate(self, limits: &Limits) -> ApiResult<Turn> {
         self.check(limits)?;
         let tool_choice = self.tool_choice.map(WireToolChoice::validate).transpose()?.unwrap_or_default();
-        let is_forced = matches!(tool_choice, ToolChoice::Required | ToolChoice::Named(_));
-        if self.parallel_tool_calls == Some(false) && !self.tools.is_empty() && !is_forced {
-            return Err(ApiError::unsupported(
-                "parallel_tool_calls",
-                "a single call can be promised only where `tool_choice` makes it certain",
-            ));
-        }
-        let tool = |(i, tool): (usize, WireTool)| tool.validate(&format!("tools[{i}]"), is_forced);
+        let tool = |(i, tool): (usize, WireTool)| tool.validate(&format!("tools[{i}]"));
         let message = |(i, message): (usize, WireMessage)| message.validate(&format!("messages[{i}]"));
         let mut variables = self.chat_template_kwargs;
         if let Some(effort) = self.reasoning_effort {
@@ -232,6 +225,7 @@ impl ChatRequest {
             messages: self.messages.into_iter().enumerate().map(message).collect::<ApiResult<_>>()?,
             tools: self.tools.into_iter().enumerate().map(tool).collect::<ApiResult<_>>()?,
             tool_choice,
+            single_call: self.parallel_tool_calls == Some(false),
             variables,
             sampling: settings.validate()?,
         })

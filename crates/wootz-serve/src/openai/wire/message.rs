@@ -188,25 +188,20 @@ impl WireToolCall {
 }
 
 impl WireTool {
-    /// A domain tool. `is_forced` says that a call must happen, which holds its arguments to the schema.
-    pub(crate) fn validate(self, at: &str, is_forced: bool) -> ApiResult<ToolSpec> {
+    /// A domain tool.
+    pub(crate) fn validate(self, at: &str) -> ApiResult<ToolSpec> {
         let Some(function) = self.function.filter(|_| self.kind == "function") else {
             let kind: String = self.kind.chars().take(50).collect();
             let message = format!("expected `function` with its definition, got `{kind}`");
             return Err(ApiError::unsupported(format!("{at}.type"), message));
         };
-        if function.strict == Some(true) && !is_forced {
-            return Err(ApiError::unsupported(
-                format!("{at}.function.strict"),
-                "arguments are held to the schema only where `tool_choice` makes the call certain",
-            ));
-        }
         let at = format!("{at}.function");
-        tool_spec(function.name, function.description, function.parameters, &at)
+        let tool = tool_spec(function.name, function.description, function.parameters, &at)?;
+        Ok(ToolSpec { strict: function.strict == Some(true), ..tool })
     }
 }
 
-/// A domain tool from its parts.
+/// A domain tool from its parts, not strict.
 pub(crate) fn tool_spec(
     name: String,
     description: Option<String>,
@@ -222,5 +217,5 @@ pub(crate) fn tool_spec(
     if !parameters.is_object() {
         return Err(ApiError::invalid(format!("{at}.parameters"), "expected a JSON schema, an object"));
     }
-    Ok(ToolSpec { name, description: description.unwrap_or_default(), parameters })
+    Ok(ToolSpec { name, description: description.unwrap_or_default(), parameters, strict: false })
 }

@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
-use wootz_text::{Constraint, Content, ContextFull, Message, Role, Sampling, ToolCall};
+use wootz_text::{Constraint, Content, ContextFull, Message, Role, Sampling, ToolCall, ToolSpec};
 
 use super::chat::NO_EFFECT;
 use super::message::{WireContent, tool_spec};
@@ -147,14 +147,10 @@ enum Truncation {
 impl ResponseRequest {
     pub(crate) fn validate(self, limits: &Limits) -> ApiResult<Turn> {
         let tool_choice = tool_choice(self.tool_choice)?;
-        let is_forced = matches!(tool_choice, ToolChoice::Required | ToolChoice::Named(_));
-        if self.parallel_tool_calls == Some(false) && !self.tools.is_empty() && !is_forced {
-            let message = "a single call can be promised only where `tool_choice` makes it certain";
-            return Err(ApiError::unsupported("parallel_tool_calls", message));
-        }
+        let single_call = self.parallel_tool_calls == Some(false);
         let system = self.instructions.map(Message::system);
         let messages: Vec<Message> = system.into_iter().chain(self.input.messages(limits)?).collect();
-        let tool = |(i, tool): (usize, WireTool)| tool.validate(&format!("tools[{i}]"), is_forced);
+        let tool = |(i, tool): (usize, WireTool)| tool.validate(&format!("tools[{i}]"));
         let constraint = match self.text.and_then(|text| text.format) {
             None | Some(TextFormat::Text) => None,
             Some(TextFormat::JsonObject) => Some(any_object()),
@@ -177,7 +173,7 @@ impl ResponseRequest {
         };
         sampling.validate()?;
         let tools = self.tools.into_iter().enumerate().map(tool).collect::<ApiResult<_>>()?;
-        Ok(Turn { messages, tools, tool_choice, variables, continues: false, sampling })
+        Ok(Turn { messages, tools, tool_choice, single_call, variables, continues: false, sampling })
     }
 }
 
@@ -295,18 +291,15 @@ fn is_open(message: &Message) -> bool {
 }
 
 impl WireTool {
-    fn validate(self, at: &str, is_forced: bool) -> ApiResult<wootz_text::ToolSpec> {
+    fn validate(self, at: &str) -> ApiResult<ToolSpec> {
         if self.kind != "function" {
             let kind: String = self.kind.chars().take(50).collect();
             let message = format!("expected `function`, got `{kind}`: tools are the client's business");
             return Err(ApiError::unsupported(format!("{at}.type"), message));
         }
-        if self.strict == Some(true) && !is_forced {
-            let message = "arguments are held to the schema only where `tool_choice` makes the call certain";
-            return Err(ApiError::unsupported(format!("{at}.strict"), message));
-        }
         let name =
             self.name.ok_or_else(|| ApiError::invalid(format!("{at}.name"), "required and missing"))?;
-        tool_spec(name, self.description, self.parameters, at)
+        let tool = tool_spec(name, self.description, self.parameters, at)?;
+        Ok(ToolSpec { strict: self.strict == Some(true), ..tool })
     }
 }

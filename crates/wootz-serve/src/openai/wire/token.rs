@@ -47,7 +47,7 @@ impl TokenizeRequest {
         match (self.prompt, self.messages) {
             (Some(text), None) => Ok(Prompt::Text(text)),
             (None, Some(messages)) => {
-                let tool = |(i, tool): (usize, WireTool)| tool.validate(&format!("tools[{i}]"), true);
+                let tool = |(i, tool): (usize, WireTool)| tool.validate(&format!("tools[{i}]"));
                 let message =
                     |(i, message): (usize, WireMessage)| message.validate(&format!("messages[{i}]"));
                 Ok(Prompt::Chat {
