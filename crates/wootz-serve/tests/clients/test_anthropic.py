@@ -46,6 +46,11 @@ class Anthropic(unittest.TestCase):
         message = self.ask('{"name": "add", "parameters": {"a": 1}}', tools=TOOLS, tool_choice={"type": "tool", "name": "add"})
         self.assertEqual(message.content[0].input, {"a": 1})
 
+    def test_strict_tool(self):
+        message = self.ask("Sure." + CALL, tools=[{**TOOLS[0], "strict": True}],
+                           tool_choice={"type": "auto", "disable_parallel_tool_use": True})
+        self.assertEqual((message.content[0].text, message.content[1].input), ("Sure.", {"a": 1}))
+
     def test_stream(self):
         with self.client.messages.stream(
                 model="scripted", max_tokens=200, tools=TOOLS, messages=user("<think>Hm.</think>Sure." + CALL)) as stream:

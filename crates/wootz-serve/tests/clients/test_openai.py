@@ -67,6 +67,18 @@ class OpenAI(unittest.TestCase):
             tool_choice={"type": "function", "function": {"name": "add"}})
         self.assertEqual(answer.choices[0].message.tool_calls[0].function.name, "add")
 
+    def test_strict_tools(self):
+        class Add(BaseModel):
+            a: int
+            b: int
+
+        call = '<tool_call>{"name": "Add", "arguments": {"a": 1, "b": 2}}</tool_call>'
+        answer = self.client.chat.completions.parse(
+            model="scripted", messages=user("Sure." + call), tools=[openai.pydantic_function_tool(Add)],
+            parallel_tool_calls=False)
+        message = answer.choices[0].message
+        self.assertEqual((message.content, message.tool_calls[0].function.parsed_arguments), ("Sure.", Add(a=1, b=2)))
+
     def test_structured_output_with_pydantic(self):
         answer = self.client.chat.completions.parse(
             model="scripted", messages=user('{"name": "Ada", "age": 36}'), response_format=Person)
@@ -116,8 +128,8 @@ class OpenAI(unittest.TestCase):
         self.assertEqual(text, "Streamed")
 
     def test_responses_with_tools(self):
-        tools = [{"type": "function", "name": "add", "parameters": TOOLS[0]["function"]["parameters"], "strict": False}]
-        answer = self.client.responses.create(model="scripted", input=CALL, tools=tools)
+        tools = [{"type": "function", "name": "add", "parameters": TOOLS[0]["function"]["parameters"], "strict": True}]
+        answer = self.client.responses.create(model="scripted", input=CALL, tools=tools, parallel_tool_calls=False)
         call = answer.output[0]
         self.assertEqual((call.type, call.name, json.loads(call.arguments)), ("function_call", "add", {"a": 1, "b": 2}))
         following = [*answer.output, {"type": "function_call_output", "call_id": call.call_id, "output": "3"},

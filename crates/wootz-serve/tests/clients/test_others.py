@@ -66,8 +66,9 @@ class LangChain(unittest.TestCase):
             """Adds."""
             return a
 
-        message = self.chat().bind_tools([add]).invoke(CALL)
-        self.assertEqual((message.tool_calls[0]["name"], message.tool_calls[0]["args"]), ("add", {"a": 1}))
+        for options in ({}, {"strict": True}, {"parallel_tool_calls": False}):
+            message = self.chat().bind_tools([add], **options).invoke(CALL)
+            self.assertEqual((message.tool_calls[0]["name"], message.tool_calls[0]["args"]), ("add", {"a": 1}))
 
     def test_structured_output(self):
         from pydantic import BaseModel
