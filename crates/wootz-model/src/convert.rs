@@ -290,7 +290,7 @@ impl Target {
             }
             _ => {}
         }
-        let source = model.stored(first)?.ty;
+        let source = model.stored_type(first)?;
         self.info.ty = match (is_gguf && is_always_f32(&self.info.name, first.kind), dtype) {
             (true, _) => TensorType::F32,
             (false, Some(dtype)) => dtype,

@@ -25,13 +25,13 @@ mod source;
 mod ternary;
 mod words;
 
-pub use adapter::{AdapterFile, AdapterKind, LoraSettings};
+pub use adapter::{AdapterFile, AdapterKind, LoraSettings, NewAdapter, NewChange, write_peft};
 pub use arch::config_from_hf;
 pub use config::Config;
 pub use convert::{ConvertOptions, Progress, convert};
 pub use encoder::{CrossEncoder, SentenceEncoder};
 pub use error::{Error, Result};
 pub use hf::Hf;
-pub use load::Model;
+pub use load::{GiveNumbers, Model};
 pub use network::Network;
 pub use words::Words;

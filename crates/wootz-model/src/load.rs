@@ -33,6 +33,22 @@ pub struct Model {
     rename: (&'static str, &'static str),
     hf: Option<Hf>,
     merged: Merged,
+    given: Given,
+    /// Files beside the weights that no folder holds: of a model that was not opened but made.
+    files: Vec<(String, String)>,
+}
+
+/// Gives a weight's numbers in place of the files', or none.
+pub type GiveNumbers = dyn Fn(&ParamSpec) -> Option<Vec<f32>> + Send + Sync;
+
+/// Numbers that stand in no file yet.
+#[derive(Default)]
+struct Given(Option<Box<GiveNumbers>>);
+
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "given" } else { "none" })
+    }
 }
 
 impl Model {
@@ -116,11 +132,50 @@ impl Model {
             embed.iter().any(|place| weights.info(&renamed(&place.file_name, **rename)).is_some())
         };
         let rename = names.renames.iter().find(fits).copied().unwrap_or_default();
-        let model = Self { network, weights, names, rename, hf, merged: Merged::default() };
+        let (merged, given, files) = (Merged::default(), Given::default(), Vec::new());
+        let model = Self { network, weights, names, rename, hf, merged, given, files };
         for spec in model.network.params.specs() {
             model.check(spec)?;
         }
         Ok(model)
+    }
+
+    /// A model that is in no file yet: `config.json`, what else its folder will hold (tokenizer, template), and the numbers of
+    /// every weight.
+    ///
+    /// # Errors
+    /// A configuration of an unknown or broken architecture.
+    pub fn made(config: &str, files: Vec<(String, String)>, numbers: Box<GiveNumbers>) -> Result<Self> {
+        const NO_TENSORS: &[u8] = b"\x08\0\0\0\0\0\0\0{}      ";
+        let hf = Hf::parse("config.json", config.as_bytes())?;
+        let arch = arch::of_hf(&hf)?;
+        let config_of_hf = (arch.from_hf)(&hf)?;
+        let names = (arch.hf_names)(&config_of_hf);
+        let rename = names.renames.first().copied().unwrap_or_default();
+        let network = Arc::new(Network::declare(config_of_hf));
+        let weights = Weights::from_bytes("new model", NO_TENSORS)?;
+        let mut all = vec![("config.json".to_owned(), config.to_owned())];
+        all.extend(files);
+        let (merged, given) = (Merged::default(), Given(Some(numbers)));
+        Ok(Self { network, weights, names, rename, hf: Some(hf), merged, given, files: all })
+    }
+
+    /// From now on these numbers are read where the function gives any: what [`convert`](crate::convert()) then writes.
+    pub fn set_numbers(&mut self, numbers: Box<GiveNumbers>) {
+        self.given = Given(Some(numbers));
+    }
+
+    /// Files of a model that was made.
+    pub(crate) fn made_files(&self) -> Option<Vec<(String, String)>> {
+        (!self.files.is_empty()).then(|| self.files.clone())
+    }
+
+    /// The type in which a weight is stored.
+    pub(crate) fn stored_type(&self, spec: &ParamSpec) -> Result<TensorType> {
+        match self.files.is_empty() {
+            true => Ok(self.stored(spec)?.ty),
+            false => Ok(TensorType::F32),
+        }
     }
 
     /// The same model with what an adapter adds made part of its weights, from now on in f32 where it is.
@@ -288,6 +343,9 @@ impl Model {
 
     /// A weight as the device or another file wants it.
     pub(crate) fn read(&self, spec: &ParamSpec) -> Result<HostTensor<'_>> {
+        if let Some(numbers) = self.given.0.as_ref().and_then(|give| give(spec)) {
+            return Ok(HostTensor { ty: TensorType::F32, bytes: cast::bytes_of(&numbers).to_vec().into() });
+        }
         let stored = self.stored(spec)?;
         match self.network.params.find(&spec.name) {
             Some(param) if !self.merged.is_empty() => Ok(self.merged.apply(param, spec, stored)),

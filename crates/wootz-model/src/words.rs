@@ -135,6 +135,9 @@ impl Model {
     /// # Errors
     /// [`Error::Unsupported`] for a GGUF that does not say its `config.json`.
     pub(crate) fn folder_files(&self) -> Result<Vec<(String, String)>> {
+        if let Some(files) = self.made_files() {
+            return Ok(files);
+        }
         let Some(gguf) = self.weights().gguf() else { return Ok(self.source_files()) };
         let mut files = Vec::new();
         for name in FOLDER_FILES {

@@ -11,6 +11,7 @@ mod merge;
 mod peft;
 mod resolve;
 mod settings;
+mod write;
 
 use std::path::Path;
 
@@ -20,6 +21,7 @@ use wootz_weights::Weights;
 use crate::{Error, Model, Result};
 pub(crate) use merge::Merged;
 pub use settings::LoraSettings;
+pub use write::{NewAdapter, NewChange, write_peft};
 
 /// An adapter's file, read and not yet laid over a model.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
-//! Steps of optimizers beside those that other programs took.
+//! Steps of optimizers, and whole runs, beside those that other programs took.
 #![forbid(unsafe_code)]
+
+mod golden;
 
 use std::path::Path;
 
