@@ -10,6 +10,7 @@ mod aligned;
 mod attention;
 mod block;
 pub mod cast;
+mod cell;
 mod grouped_grad;
 mod isa;
 mod kv_store;
@@ -19,6 +20,7 @@ mod low_rank;
 mod packed;
 mod peaks;
 mod pool;
+mod relative;
 mod rows;
 mod scan;
 mod simd;
@@ -32,6 +34,7 @@ pub use attention::{
     attend_dense_backward,
 };
 pub use block::{NotWritable, can_quantize, dequantize, quantize};
+pub use cell::{Cell, CellBack, cell_step, cell_step_grad};
 pub use grouped_grad::{grouped_input_grad, grouped_weight_grad};
 pub use isa::{Isa, Level};
 pub use kv_store::{KvStore, Slot, Values};
@@ -43,9 +46,10 @@ pub use low_rank::{HostMatrix, LowRank, LowRankExtras, add_low_rank};
 pub use packed::{PackedMatrix, Packing, Precision};
 pub use peaks::Peaks;
 pub use pool::Pool;
+pub use relative::{RelativeBias, attend_relative, attend_relative_grad};
 pub use rows::*;
 pub use scan::{
-    Conv1d, ScanGrads, ScanSeq, SelectiveScan, SsdScan, conv1d_grad, conv1d_update, selective_scan,
-    selective_scan_grad, ssd_scan, ssd_scan_grad,
+    Conv1d, ScanGrads, ScanSeq, SelectiveScan, SsdScan, conv1d_grad, conv1d_update, decay_scan,
+    decay_scan_grad, selective_scan, selective_scan_grad, ssd_scan, ssd_scan_grad,
 };
 pub use tensor_type::TensorType;

@@ -89,14 +89,13 @@ impl Use for Gating<'_> {
             (Some(dgate), Some(dup)) => {
                 let whole = dy.len() / LANES * LANES;
                 for at in (0..whole).step_by(LANES) {
-                    let [g, u, d] =
-                        [gate, up, dy].map(|x| s.load(x[at..].first_chunk().expect("whole vectors")));
+                    let (g, u, d) = (load(s, &gate[at..]), load(s, &up[at..]), load(s, &dy[at..]));
                     let (value, slope) = F::of(s, g);
                     s.store(s.mul(s.mul(d, u), slope), dgate[at..].first_chunk_mut().expect("whole vectors"));
                     s.store(s.mul(d, value), dup[at..].first_chunk_mut().expect("whole vectors"));
                 }
                 if whole < dy.len() {
-                    let [g, u, d] = [gate, up, dy].map(|x| s.load_part(&x[whole..], 0.0));
+                    let (g, u, d) = (load(s, &gate[whole..]), load(s, &up[whole..]), load(s, &dy[whole..]));
                     let (value, slope) = F::of(s, g);
                     s.store_part(s.mul(s.mul(d, u), slope), &mut dgate[whole..]);
                     s.store_part(s.mul(d, value), &mut dup[whole..]);
@@ -108,6 +107,15 @@ impl Use for Gating<'_> {
             (None, Some(dup)) => each!(s, dup, g in gate, d in dy => s.mul(d, F::of(s, g).0)),
             (None, None) => {}
         }
+    }
+}
+
+/// Up to sixteen numbers, zeros after them.
+#[inline(always)]
+fn load<S: Simd>(s: S, x: &[f32]) -> S::F {
+    match x.first_chunk::<LANES>() {
+        Some(x) => s.load(x),
+        None => s.load_part(x, 0.0),
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod conv1d;
 mod conv1d_grad;
+mod decay;
 mod selective;
 mod selective_grad;
 mod ssd;
@@ -15,6 +16,7 @@ mod ssd_grad;
 
 pub use conv1d::{Conv1d, conv1d_update};
 pub use conv1d_grad::conv1d_grad;
+pub use decay::{decay_scan, decay_scan_grad};
 pub use selective::{SelectiveScan, selective_scan};
 pub use selective_grad::{ScanGrads, selective_scan_grad};
 pub use ssd::{SsdScan, ssd_scan};
