@@ -312,7 +312,8 @@ fn schedule(nodes: &[Node], needed: &[bool]) -> Vec<Step> {
             continue;
         }
         if let Some(part) = node.op.part() {
-            let at = *wholes.entry((part.whole, node.op.name())).or_insert(steps.len());
+            let whole = (part.whole, node.op.name(), &node.inputs);
+            let at = *wholes.entry(whole).or_insert(steps.len());
             match steps.get_mut(at) {
                 Some(Step::Parts { nodes: parts }) if is_another_part(nodes, parts, index) => {
                     parts.push(index)
@@ -334,13 +335,13 @@ fn schedule(nodes: &[Node], needed: &[bool]) -> Vec<Step> {
     steps
 }
 
-/// Whether a node is made of what these are made of, and goes where none of them goes.
+/// Whether a node is none of these parts, and adds to no gradient that one of them adds to.
 fn is_another_part(nodes: &[Node], parts: &[usize], index: usize) -> bool {
     let node = &nodes[index];
     parts.iter().map(|&part| &nodes[part]).all(|other| {
         let is_same = other.op.part().map(|part| part.index) == node.op.part().map(|part| part.index);
         let adds_alike = node.adds_to.is_some() && other.adds_to == node.adds_to;
-        other.inputs == node.inputs && !is_same && !adds_alike
+        !is_same && !adds_alike
     })
 }
 

@@ -48,7 +48,7 @@ pub struct Attention {
 
 impl Attention {
     /// Whether a query at `i` sees a key at `j`.
-    fn sees(&self, i: usize, j: usize) -> bool {
+    pub(crate) fn sees(&self, i: usize, j: usize) -> bool {
         let within = |distance: usize, limit: Option<usize>| limit.is_none_or(|limit| distance <= limit);
         within(i.saturating_sub(j), self.back) && within(j.saturating_sub(i), self.ahead)
     }
@@ -81,7 +81,7 @@ impl Attention {
         }
     }
 
-    fn kernel_spec(&self) -> AttendSpec<'_> {
+    pub(crate) fn kernel_spec(&self) -> AttendSpec<'_> {
         AttendSpec {
             n_heads: self.n_heads,
             n_kv_heads: self.n_kv_heads,
@@ -108,8 +108,8 @@ impl Attention {
 /// `y[i, h] = Σⱼ softmaxⱼ(scale·q[i, h]·k[j, h·K/H])·v[j, h·K/H]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Attend {
-    spec: Attention,
-    state: Option<State>,
+    pub spec: Attention,
+    pub state: Option<State>,
 }
 
 /// The gradients of q, k and v, from scores that are made again. Only without a state.
@@ -258,14 +258,14 @@ impl Operator for Attend {
 }
 
 /// Where a sequence's keys are, by the axis that they are rows of.
-fn key_rows(seq: &Sequence, keys: &Type) -> Range<usize> {
+pub(crate) fn key_rows(seq: &Sequence, keys: &Type) -> Range<usize> {
     match keys.shape.rows() {
         Some((Axis::Keys, _)) => seq.key_rows.clone(),
         _ => seq.rows.clone(),
     }
 }
 
-fn dense_sequences(batch: &Batch, keys: &Type) -> Vec<DenseSeq> {
+pub(crate) fn dense_sequences(batch: &Batch, keys: &Type) -> Vec<DenseSeq> {
     let dense = |seq: &Sequence| DenseSeq {
         q_rows: seq.rows.clone(),
         kv_rows: key_rows(seq, keys),

@@ -203,6 +203,9 @@ operators! {
     expert_linear: ExpertLinear, ExpertLinearGrad;
     combine: Combine, CombineGrad;
     head_linear: HeadLinear, HeadLinearGrad;
+    relative_attend: RelativeAttend, RelativeAttendGrad;
+    recurrent: Recurrent, RecurrentGrad;
+    decay_scan: DecayScan, DecayScanGrad;
     conv1d: Conv1d, Conv1dGrad;
     selective_scan: SelectiveScan, SelectiveScanGrad;
     ssd_scan: SsdScan, SsdScanGrad;

@@ -4,7 +4,7 @@ use crate::device::cpu::CpuRun;
 use crate::device::reference::RefRun;
 use crate::graph::{Graph, Value};
 use crate::ops::rms_norm::rows_per_task;
-use crate::ops::{Operator, arity};
+use crate::ops::{Backward, Operator, arity};
 use crate::shape::{Dim, Type};
 use crate::{Result, Shape};
 
@@ -24,8 +24,8 @@ impl Graph<'_> {
         self.push(SumRows { width }.into(), &[x])
     }
 
-    /// (T, C) → (T, 1).
-    pub(crate) fn sum_columns(&mut self, x: Value) -> Result<Value> {
+    /// The sum of each row: (T, …) → (T, 1). With [`mul`](Self::mul) before it, the inner product of rows.
+    pub fn sum_columns(&mut self, x: Value) -> Result<Value> {
         self.push(SumColumns.into(), &[x])
     }
 }
@@ -73,6 +73,12 @@ impl Operator for SumColumns {
             &[rows @ Dim::Rows(..), ..] => Ok(Type::f32((rows, 1))),
             _ => Err(format!("expected rows, got {}", x.shape)),
         }
+    }
+
+    fn gradient(&self, g: &mut Graph, at: &Backward) -> Result<Vec<Option<Value>>> {
+        let ty = g.ty(at.inputs[0]);
+        let ones = g.fill(1.0, ty)?;
+        Ok(vec![Some(g.mul(ones, at.dy)?)])
     }
 
     fn reference(&self, run: &mut RefRun) {

@@ -7,8 +7,8 @@ use wootz_kernels::TensorType;
 use super::case::{Case, Draw, case};
 use crate::ParamKind::{Matrix, Stack, Table, Vector};
 use crate::{
-    Activation, Attention, Axis, Dim, Groups, LogitTransform, LowRankChange, Pooling, RopeScale, RopeStyle,
-    RopeTable, ScanInputs, Shape, Type,
+    Activation, Attention, Axis, Cell, Dim, Groups, LogitTransform, LowRankChange, Pooling, RelativeBuckets,
+    RopeScale, RopeStyle, RopeTable, ScanInputs, Shape, Type,
 };
 
 /// Every case.
@@ -215,6 +215,11 @@ fn shapes() -> Vec<Case> {
         case("select_outputs").rows(&[7]).grad().build(|g, x, _| g.select_outputs(x[0])),
         case("select_outputs of heads").rows(&[2, 3]).grad().build(|g, x, _| g.select_outputs(x[0])),
         case("sum_rows").rows(&[7]).build(|g, x, _| g.sum_rows(x[0], 7)),
+        case("sum_columns").rows(&[7]).grad().build(|g, x, _| g.sum_columns(x[0])),
+        case("inner product of rows").rows(&[7]).rows(&[7]).grad().build(|g, x, _| {
+            let product = g.mul(x[0], x[1])?;
+            g.sum_columns(product)
+        }),
         case("sum_rows of heads").rows(&[3, 4]).build(|g, x, _| g.sum_rows(x[0], 4)),
         case("fill").build(move |g, _, _| g.fill(0.5, Type::f32((t, 3)))),
         pooled("mean", Pooling::Mean),
@@ -307,6 +312,22 @@ fn attention() -> Vec<Case> {
         let kv = g.append_latent(None, x[1], 6)?;
         g.attend(x[0], kv, attention_spec(3, 1, 10, 6))
     }));
+    for (name, both_ways, spec) in [
+        ("both ways", true, Attention { ahead: None, ..attention_spec(4, 2, 5, 3) }),
+        ("causal", false, attention_spec(2, 2, 8, 20)),
+        ("window", true, Attention { back: Some(5), ahead: Some(2), ..attention_spec(3, 1, 4, 4) }),
+    ] {
+        let (h, k, d_k, d_v) = (spec.n_heads, spec.n_kv_heads, spec.d_k, spec.d_v);
+        let relative =
+            case(format!("attend_relative {name}")).rows(&[h * d_k]).rows(&[k * d_k]).rows(&[k * d_v]);
+        let buckets = RelativeBuckets { n_buckets: 8, max_distance: 20, both_ways };
+        cases.push(
+            relative
+                .weight(Vector, &[8, h])
+                .grad()
+                .build(move |g, x, w| g.attend_relative([x[0], x[1], x[2]], w[0], buckets, spec.clone())),
+        );
+    }
     let cross = case("cross-attention").own_keys().rows(&[12]);
     let cross =
         cross.drawn_rows(Axis::Keys, 1, &[6], Draw::Normal).drawn_rows(Axis::Keys, 1, &[4], Draw::Normal);
@@ -364,6 +385,26 @@ fn experts() -> Vec<Case> {
 
 fn recurrences() -> Vec<Case> {
     let mut cases = Vec::new();
+    for c in [1, 7, 40] {
+        let factors =
+            case(format!("decay_scan {c}")).drawn_rows(Axis::Tokens, 1, &[c], Draw::Between(0.0, 1.0));
+        cases.push(factors.rows(&[c]).grad().build(|g, x, _| g.decay_scan(x[0], x[1], None)));
+    }
+    for cell in [Cell::Plain, Cell::Lstm, Cell::Gru] {
+        for c in [1, 5, 18] {
+            let gates = cell.n_gates() * c;
+            let small = Draw::Between(-0.5, 0.5);
+            let layer = |name: &str| {
+                let layer = case(format!("{name} {cell:?} {c}")).rows(&[gates]);
+                layer.drawn_weight(Matrix, &[gates, c], small)
+            };
+            cases.push(
+                layer("recurrent").grad().build(move |g, x, w| g.recurrent(cell, x[0], w[0], None, None)),
+            );
+            let biased = layer("recurrent with bias").weight(Vector, &[gates]);
+            cases.push(biased.grad().build(move |g, x, w| g.recurrent(cell, x[0], w[0], Some(w[1]), None)));
+        }
+    }
     for (c, width) in [(1, 1), (5, 4), (40, 2), (16, 3)] {
         let conv =
             |name: &str| case(format!("conv1d{name} {c} × {width}")).rows(&[c]).weight(Vector, &[c, width]);
@@ -409,6 +450,19 @@ fn heads() -> Vec<Case> {
         );
         let biased = head("token_logprobs with bias").weight(Vector, &[21]).grad();
         cases.push(biased.build(move |g, x, w| g.token_logprobs(x[0], w[0], Some(w[1]), x[1], transform)));
+    }
+    for (name, selected) in [("three targets a row", false), ("three targets of chosen rows", true)] {
+        let several = case(format!("token_logprobs of {name}")).rows(&[9]);
+        let several =
+            several.drawn_rows(Axis::Tokens, 1, &[21], Draw::Between(0.0, 1.0)).weight(Matrix, &[21, 9]);
+        cases.push(several.grad_of(&[0], &[0]).build(move |g, x, w| {
+            let (rows, scores) = match selected {
+                true => (g.select_outputs(x[0])?, g.select_outputs(x[1])?),
+                false => (x[0], x[1]),
+            };
+            let targets = g.top_k(scores, 3, None)?;
+            g.token_logprobs(rows, w[0], None, targets, LogitTransform { scale: 1.0, softcap: None })
+        }));
     }
     let weighted = case("weighted_sum").rows(&[]).rows(&[]);
     cases.push(weighted.grad_of(&[0], &[]).build(|g, x, _| g.weighted_sum(x[0], x[1])));

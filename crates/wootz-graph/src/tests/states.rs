@@ -8,11 +8,11 @@ use wootz_kernels::{Isa, Precision, TensorType};
 use super::case::{Draw, assert_close, tokens};
 use super::cases::{attention_spec, attention_specs};
 use super::rng::Rng;
-use crate::ParamKind::Vector;
+use crate::ParamKind::{Matrix, Vector};
 use crate::{
-    Attention, Axis, Batch, Cpu, Data, Device, Dim, Executor, Graph, HostTensor, Param, ParamSpec, Params,
-    Plan, PlanOptions, Reference, Result, ScanInputs, Sequence, State, StateCapacity, StateKind, StateSpec,
-    Type, Value,
+    Attention, Axis, Batch, Cell, Cpu, Data, Device, Dim, Executor, Graph, HostTensor, Param, ParamSpec,
+    Params, Plan, PlanOptions, Reference, Result, ScanInputs, Sequence, State, StateCapacity, StateKind,
+    StateSpec, Type, Value,
 };
 
 const NAMES: [&str; 4] = ["x0", "x1", "x2", "x3"];
@@ -99,6 +99,25 @@ fn layers() -> Vec<Layer> {
             }),
         });
     }
+    for c in [1, 18] {
+        layers.push(Layer {
+            name: format!("decay_scan {c}"),
+            inputs: vec![(vec![c], Draw::Between(0.0, 1.0)), (vec![c], Draw::Normal)],
+            weights: Vec::new(),
+            kind: StateKind::Recurrent { len: c },
+            build: Box::new(|g, x, _, state| g.decay_scan(x[0], x[1], state)),
+        });
+        for cell in [Cell::Plain, Cell::Lstm, Cell::Gru] {
+            let gates = cell.n_gates() * c;
+            layers.push(Layer {
+                name: format!("recurrent {cell:?} {c}"),
+                inputs: vec![(vec![gates], Draw::Normal)],
+                weights: vec![(vec![gates, c], Draw::Between(-0.5, 0.5)), (vec![gates], Draw::Normal)],
+                kind: StateKind::Recurrent { len: if cell == Cell::Lstm { 2 * c } else { c } },
+                build: Box::new(move |g, x, w, state| g.recurrent(cell, x[0], w[0], Some(w[1]), state)),
+            });
+        }
+    }
     layers
 }
 
@@ -125,7 +144,9 @@ impl World {
         let mut params = Params::default();
         let mut weights = Vec::new();
         for (i, (shape, draw)) in layer.weights.iter().enumerate() {
-            params.declare(format!("w{i}"), shape, Vector);
+            // Cells multiply their state by a matrix; the others have vectors alone.
+            let kind = if i == 0 && layer.name.starts_with("recurrent") { Matrix } else { Vector };
+            params.declare(format!("w{i}"), shape, kind);
             weights.push(draw.numbers(&mut rng, shape.iter().product()));
         }
         let widths: Vec<usize> = layer.inputs.iter().map(|(dims, _)| dims.iter().product()).collect();
