@@ -1,7 +1,7 @@
 //! The product's body for quantized weights: activations in 8 bits, integer dot products, one scale per 32 inputs.
 //!
 //! Where:  tasks of [`linear`](super::linear) on weights packed for [`Precision::Fast`](crate::Precision).
-//! Idea:   32 inputs of sixteen rows are eight registers, unpacked once for up to twelve tokens. Integer sums are exact; what decides
+//! Idea:   32 inputs of sixteen rows are eight registers, unpacked once for up to sixteen tokens. Integer sums are exact; what decides
 //!         the order of additions is one scaled addition per 32 inputs, in order. An offset of the quants is a start value of the
 //!         integer sum, a minimum is one more addition with the sum of the activations.
 
@@ -132,30 +132,34 @@ impl<Q: ReadQuants, C: ReadScales> Kernel for Body<'_, Q, C> {
     fn run<S: Simd>(self, s: S) {
         let Product { weight, panels, comes_first, .. } = &self.0;
         for panel in panels.clone() {
-            let soon = (*comes_first && panel + 1 < panels.end).then(|| weight.panel(panel + 1));
             for (i, tile) in self.0.tiles.iter().enumerate() {
-                // PERF: with many tokens a core is done asking for memory long before it is done multiplying. Asking for the
-                // next panel meanwhile is worth some percent; few tokens wait for memory anyway.
-                self.one(s, tile, panel, soon.filter(|_| i == 0 && tile.width >= 8));
+                // PERF: with several tokens the multiplications of one step fill the core's queues, so that it would ask for memory
+                // only when it is done multiplying: the two times add up. One token waits for memory anyway.
+                let asks = *comes_first && i == 0 && tile.width > 1;
+                self.one(s, tile, panel, if asks { weight.lines_after(panel, AHEAD) } else { &[] });
             }
         }
     }
 }
 
+/// How far ahead of the multiplications memory is asked for, in bytes.
+const AHEAD: usize = 4096;
+
 impl<Q: ReadQuants, C: ReadScales> Body<'_, Q, C> {
     #[inline(always)]
-    fn one<S: Simd>(&self, s: S, tile: &Tile, panel: usize, soon: Option<&[u8]>) {
+    fn one<S: Simd>(&self, s: S, tile: &Tile, panel: usize, soon: &[[u8; 64]]) {
         match tile.width {
             1 => self.tile::<S, 1>(s, tile, panel, soon),
             2 if S::WIDE => self.tile::<S, 2>(s, tile, panel, soon),
             8 if S::WIDE => self.tile::<S, 8>(s, tile, panel, soon),
             12 if S::WIDE => self.tile::<S, 12>(s, tile, panel, soon),
+            16 if S::WIDE => self.tile::<S, 16>(s, tile, panel, soon),
             _ => self.tile::<S, 4>(s, tile, panel, soon),
         }
     }
 
     #[inline(always)]
-    fn tile<S: Simd, const M: usize>(&self, s: S, tile: &Tile, panel: usize, soon: Option<&[u8]>) {
+    fn tile<S: Simd, const M: usize>(&self, s: S, tile: &Tile, panel: usize, soon: &[[u8; 64]]) {
         assert_eq!(tile.width, M, "tiles are as wide as their kernel");
         let n_blocks = self.0.weight.k() / 32;
         let x = &self.0.x[tile.start * n_blocks * RECORD..][..n_blocks * RECORD * M];
@@ -170,10 +174,10 @@ impl<Q: ReadQuants, C: ReadScales> Body<'_, Q, C> {
     }
 }
 
-/// Does `$body` for every `$t` below `$m`, which is at most twelve.
+/// Does `$body` for every `$t` below `$m`, which is at most sixteen.
 macro_rules! each_token {
     ($m:ident, $t:ident => $body:expr) => {
-        each_token!(@ $m, $t, $body, 0 1 2 3 4 5 6 7 8 9 10 11)
+        each_token!(@ $m, $t, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };
     (@ $m:ident, $t:ident, $body:expr, $($i:literal)*) => {
         $(if const { $i < $m } {
@@ -217,34 +221,31 @@ fn add_token<S: Simd, C: ReadScales, const M: usize>(
     acc
 }
 
-/// The inner loop: 32 inputs at a time, in their order, while the panel that comes next is asked for.
+/// The inner loop: 32 inputs at a time, in their order, while what comes later is asked for.
 #[inline(always)]
 fn walk<S: Simd, Q: ReadQuants, C: ReadScales, const M: usize>(
     s: S,
     quants: Q,
     x: &[i32],
     panel: &[u8],
-    soon: Option<&[u8]>,
+    soon: &[[u8; 64]],
 ) -> [S::F; M] {
     let group_bytes = C::KIND.bytes() + C::KIND.group() * Q::BYTES;
     let mut acc = [s.splat(0.0); M];
     let groups = x.chunks_exact(RECORD * M * C::KIND.group()).zip(panel.chunks_exact(group_bytes));
     for (i, (x, group)) in groups.enumerate() {
-        if let Some(soon) = soon {
-            soon[i * group_bytes..][..group_bytes]
-                .as_chunks::<64>()
-                .0
-                .iter()
-                .for_each(|line| s.prefetch(line));
-        }
         let (record, planes) = group.split_at(C::KIND.bytes());
         let head = C::head(s, record);
         for sub in 0..C::KIND.group() {
+            let lines = |sub: usize| (i * C::KIND.group() + sub) * (group_bytes / C::KIND.group()) / 64;
+            if let Some(lines) = soon.get(lines(sub)..lines(sub + 1)) {
+                lines.iter().for_each(|line| s.prefetch(line));
+            }
             let (words, _) = x[sub * RECORD * M..][..RECORD * M].as_chunks::<M>();
             let words: &[[i32; M]; RECORD] = words.first_chunk().expect("a record");
             let w = quants.read(s, &planes[sub * Q::BYTES..][..Q::BYTES]);
             let (scale, min) = C::read(s, head, record, sub);
-            // Unrolled by hand: twelve tokens are past what the compiler unrolls, and sums in memory cost a tenth.
+            // Unrolled by hand: sixteen tokens are past what the compiler unrolls, and sums in memory cost a tenth.
             each_token!(M, t => acc[t] = add_token::<S, C, M>(s, acc[t], words, t, &w, scale, min));
         }
     }

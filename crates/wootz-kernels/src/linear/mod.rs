@@ -1,7 +1,7 @@
 //! Matrix products of activations with packed weights: `y = x·Wᵀ + b`, for several `W` over one `x`, or one `W` per expert.
 //!
 //! Where:  the linear layers of every model, by way of the `cpu` device; the graph's grouped product for experts.
-//! Idea:   rows of `x` are packed once into tiles of up to twelve tokens. A task is some panels of weights times a stretch of
+//! Idea:   rows of `x` are packed once into tiles of up to twelve tokens, sixteen for quantized weights. A task is some panels of weights times a stretch of
 //!         tiles; inside, every (token, output) owns one accumulator that walks the inner dimension from start to end.
 //! Elsewhere: layouts of weights ([`PackedMatrix`]).
 //!
@@ -22,7 +22,7 @@ pub use grad::{linear_input_grad, linear_weight_grad};
 use crate::cast::cast;
 use crate::packed::{Layout, PackedMatrix, Shape};
 use crate::pool::SharedSlice;
-use crate::simd::LANES;
+use crate::simd::{LANES, max_integer_tile_width, max_tile_width};
 use crate::{Isa, Pool, Precision};
 use tiles::{Form, Rows, Tiles};
 
@@ -216,8 +216,10 @@ fn products(
     targets: Option<&[u32]>,
     groups: &[Group<'_>],
 ) {
-    let tiles = Tiles::new(isa, offsets);
-    let tasks = tasks(pool, rows.k(), &tiles, groups);
+    let only_quants = groups.iter().all(|group| matches!(group.form(isa), Form::Quants(_)));
+    let max_width = if only_quants { max_integer_tile_width } else { max_tile_width };
+    let tiles = Tiles::new(isa, max_width(isa.is_wide()), offsets);
+    let tasks = tasks(isa, pool, rows.k(), &tiles, groups);
     let mut forms: Vec<Form> = Vec::new();
     let form_of: Vec<usize> = groups
         .iter()
@@ -261,19 +263,20 @@ const STRETCH_BYTES: usize = 384 << 10;
 
 /// Cuts the work: long stretches of panels first, because a core reads best what lies in a row, and ever shorter ones, so
 /// that threads end together. Many tokens bring so much work for each panel that four are enough.
-fn tasks(pool: &Pool, k: usize, tiles: &Tiles, groups: &[Group<'_>]) -> Vec<Task> {
+fn tasks(isa: Isa, pool: &Pool, k: usize, tiles: &Tiles, groups: &[Group<'_>]) -> Vec<Task> {
     let mut left: usize = groups
         .iter()
         .filter(|group| !tiles.segment(group.segment).is_empty())
         .map(|group| group.n_panels())
         .sum();
-    let per_stretch = (STRETCH_BYTES / (k.max(1) * 4 * tiles.max_width())).max(1);
     let mut tasks = Vec::new();
     for (index, group) in groups.iter().enumerate() {
         let segment = tiles.segment(group.segment);
         if segment.is_empty() {
             continue;
         }
+        let tile_bytes = group.form(isa).words(k).max(1) * 4 * tiles.max_width();
+        let per_stretch = (STRETCH_BYTES / tile_bytes).max(1);
         let mut first_panel = 0;
         while first_panel < group.n_panels() {
             let share = (left / (pool.threads() * 3)).clamp(1, 64);

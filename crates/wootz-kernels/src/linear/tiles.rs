@@ -1,7 +1,7 @@
 //! Rows of activations, packed for the products.
 //!
 //! Where:  once for each call of [`linear`](super::linear).
-//! Idea:   a tile is up to twelve rows, interleaved so that one pointer with constant offsets reaches all of them. Short tiles
+//! Idea:   a tile is up to twelve or sixteen rows, interleaved so that one pointer with constant offsets reaches all of them. Short tiles
 //!         are filled with zero rows, whose results are dropped.
 
 use std::ops::Range;
@@ -11,7 +11,7 @@ use half::bf16;
 use super::integer::{Quantize, RECORD, Sums};
 use crate::cast::cast_mut;
 use crate::pool::SharedSlice;
-use crate::simd::{max_tile_width, tile_width};
+use crate::simd::tile_width;
 use crate::{Isa, Pool};
 
 /// Rows to multiply, each of `k` numbers.
@@ -92,8 +92,7 @@ pub(super) struct Tiles {
 
 impl Tiles {
     /// Cuts the segments `offsets[i]..offsets[i + 1]`.
-    pub fn new(isa: Isa, offsets: &[u32]) -> Self {
-        let max_width = max_tile_width(isa.is_wide());
+    pub fn new(isa: Isa, max_width: usize, offsets: &[u32]) -> Self {
         let (mut list, mut segments, mut start) = (Vec::new(), Vec::new(), 0);
         for pair in offsets.windows(2) {
             let first_tile = list.len();
@@ -197,7 +196,7 @@ pub(super) enum Form {
 
 impl Form {
     /// 32-bit words for one token.
-    fn words(self, k: usize) -> usize {
+    pub fn words(self, k: usize) -> usize {
         match self {
             Form::Floats => k.next_multiple_of(2),
             Form::Bf16Pairs => k.div_ceil(2),

@@ -180,6 +180,12 @@ impl PackedMatrix {
         &self.data[panel * len..(panel + 1) * len]
     }
 
+    /// Whole cache lines of a panel and of all that follow it, from `distance` bytes after its beginning on.
+    pub(crate) fn lines_after(&self, panel: usize, distance: usize) -> &[[u8; 64]] {
+        let start = panel * self.layout.panel_bytes(self.ty, self.k) + distance;
+        self.data.get(start..).unwrap_or_default().as_chunks().0
+    }
+
     /// Dequantizes a panel to [`Layout::F32`].
     pub(crate) fn panel_to_f32(&self, panel: usize, row: &mut Vec<f32>, out: &mut [Chunk<f32>]) {
         row.resize(self.k, 0.0);

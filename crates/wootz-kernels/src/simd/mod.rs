@@ -27,10 +27,15 @@ pub(crate) const fn max_tile_width(wide: bool) -> usize {
     if wide { 12 } else { 4 }
 }
 
+/// How many tokens a tile of quantized products holds at most: all sums of one panel, and the panel's eight registers.
+pub(crate) const fn max_integer_tile_width(wide: bool) -> usize {
+    if wide { 16 } else { 4 }
+}
+
 /// The number of tokens, among those for which there are kernels, that holds `n`.
 pub(crate) fn tile_width(wide: bool, n: usize) -> usize {
-    let widths: &[usize] = if wide { &[1, 2, 4, 8, 12] } else { &[1, 4] };
-    widths.iter().copied().find(|&width| width >= n).expect("a tile holds `max_tile_width` at most")
+    let widths: &[usize] = if wide { &[1, 2, 4, 8, 12, 16] } else { &[1, 4] };
+    widths.iter().copied().find(|&width| width >= n).expect("a tile holds sixteen at most")
 }
 
 /// Lanes of every vector here.
