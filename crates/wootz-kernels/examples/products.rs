@@ -8,13 +8,15 @@ use std::time::Instant;
 
 use wootz_kernels::{Isa, LinearPart, PackedMatrix, Packing, Peaks, Pool, Precision, TensorType, linear};
 
-/// Outputs and inputs of a 1B Llama's matrices.
-const SHAPES: [(&str, usize, usize); 5] = [
+/// Outputs and inputs of a 1B Llama's matrices, and of a small one's.
+const SHAPES: [(&str, usize, usize); 7] = [
     ("part", 512, 2048),
     ("wq", 2048, 2048),
     ("w_gate", 8192, 2048),
     ("w_down", 2048, 8192),
     ("output", 128_256, 2048),
+    ("135M wo", 576, 576),
+    ("135M up", 1536, 576),
 ];
 const TOKENS: [usize; 6] = [1, 4, 8, 16, 96, 512];
 

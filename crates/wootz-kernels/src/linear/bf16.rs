@@ -22,10 +22,15 @@ pub(super) struct Product<'a> {
     pub weight: &'a PackedMatrix,
     pub panels: Range<usize>,
     pub tiles: &'a [Tile],
+    /// Whether these tiles are the first of theirs to need the panels.
+    pub comes_first: bool,
     pub targets: Option<&'a [u32]>,
     /// `[k / 2][width]` pairs for every tile.
     pub x: &'a [i32],
 }
+
+/// How far ahead of the multiplications the first tile asks for memory, in chunks of 64 bytes.
+const AHEAD: usize = 64;
 
 /// Sixteen pairs.
 type Chunk = [u32; LANES];
@@ -45,10 +50,11 @@ impl Product<'_> {
         };
         while panel + 2 <= end {
             let w = [chunks(panel), chunks(panel + 1)];
-            for tile in self.tiles {
+            for (i, tile) in self.tiles.iter().enumerate() {
+                let ahead = if self.comes_first && i == 0 { AHEAD } else { 0 };
                 match tile.width {
-                    8 => self.tile::<8, 2>(tile, panel, w),
-                    12 => self.tile::<12, 2>(tile, panel, w),
+                    8 => self.tile::<8, 2>(tile, panel, w, ahead),
+                    12 => self.tile::<12, 2>(tile, panel, w, ahead),
                     _ => {
                         self.one(tile, panel, w[0]);
                         self.one(tile, panel + 1, w[1]);
@@ -66,16 +72,22 @@ impl Product<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
     fn one(&self, tile: &Tile, panel: usize, w: &[Chunk]) {
         match tile.width {
-            1 => self.tile::<1, 1>(tile, panel, [w]),
-            2 => self.tile::<2, 1>(tile, panel, [w]),
-            4 => self.tile::<4, 1>(tile, panel, [w]),
-            8 => self.tile::<8, 1>(tile, panel, [w]),
-            _ => self.tile::<12, 1>(tile, panel, [w]),
+            1 => self.tile::<1, 1>(tile, panel, [w], 0),
+            2 => self.tile::<2, 1>(tile, panel, [w], AHEAD),
+            4 => self.tile::<4, 1>(tile, panel, [w], AHEAD),
+            8 => self.tile::<8, 1>(tile, panel, [w], AHEAD),
+            _ => self.tile::<12, 1>(tile, panel, [w], AHEAD),
         }
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-    fn tile<const M: usize, const P: usize>(&self, tile: &Tile, panel: usize, w: [&[Chunk]; P]) {
+    fn tile<const M: usize, const P: usize>(
+        &self,
+        tile: &Tile,
+        panel: usize,
+        w: [&[Chunk]; P],
+        ahead: usize,
+    ) {
         assert_eq!(tile.width, M, "tiles are as wide as their kernel");
         let n_pairs = w[0].len();
         let x = self.x[tile.start * n_pairs..][..n_pairs * M].as_chunks::<M>().0;
@@ -88,6 +100,10 @@ impl Product<'_> {
             for p in 0..P {
                 // SAFETY: a chunk is the 64 bytes that are loaded.
                 pairs[p] = unsafe { _mm512_loadu_si512(w[p][i].as_ptr().cast()) };
+                if M > 1 {
+                    let soon = w[p].as_ptr().wrapping_add(i + ahead);
+                    _mm_prefetch::<_MM_HINT_T1>(soon.cast());
+                }
             }
             for t in 0..M {
                 let x = as_bf16(_mm512_set1_epi32(x[i][t]));

@@ -14,6 +14,8 @@ mod float;
 mod grad;
 mod integer;
 mod tiles;
+#[cfg(target_arch = "x86_64")]
+mod turn;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use bf16::chains as bf16_chains;
@@ -241,7 +243,7 @@ fn products(
             #[cfg(target_arch = "x86_64")]
             if let (Form::Bf16Pairs, Panels::Rows(weight)) = (group.form(isa), group.weight) {
                 let x = cast::<i32>(x).expect("scratch space is aligned");
-                return bf16::Product { group, weight, panels, tiles, targets, x }.run(isa);
+                return bf16::Product { group, weight, panels, tiles, comes_first, targets, x }.run(isa);
             }
             match group.quants() {
                 Some((weight, shape)) => {
@@ -279,7 +281,7 @@ fn tasks(isa: Isa, pool: &Pool, k: usize, tiles: &Tiles, groups: &[Group<'_>]) -
         let per_stretch = (STRETCH_BYTES / tile_bytes).max(1);
         let mut first_panel = 0;
         while first_panel < group.n_panels() {
-            let share = (left / (pool.threads() * 3)).clamp(1, 64);
+            let share = (left / (pool.threads() * 2)).clamp(1, 64);
             let n_panels = if segment.len() > 1 { share.min(4) } else { share };
             let panels = first_panel..(first_panel + n_panels).min(group.n_panels());
             left -= panels.len();

@@ -9,9 +9,9 @@ use std::ops::Range;
 use half::bf16;
 
 use super::integer::{Quantize, RECORD, Sums};
-use crate::cast::cast_mut;
+use crate::cast::{bytes_of_mut, cast_mut};
 use crate::pool::SharedSlice;
-use crate::simd::tile_width;
+use crate::simd::{LANES, tile_width};
 use crate::{Isa, Pool};
 
 /// Rows to multiply, each of `k` numbers.
@@ -41,6 +41,31 @@ impl Rows<'_> {
                 out[t] = (round(pair[0]) | round(pair.get(1).copied().unwrap_or(0.0)) << 16) as i32;
             }
         }
+    }
+
+    /// Packs columns in squares of sixteen where there are instructions for it, and says how many.
+    #[cfg(target_arch = "x86_64")]
+    fn pack_squares(
+        &self,
+        isa: Isa,
+        tile: &Tile,
+        form: Form,
+        columns: Range<usize>,
+        out: &mut [i32],
+    ) -> usize {
+        if matches!(self, Rows::ColumnsOf { .. }) {
+            return 0;
+        }
+        let rows = tile.rows.clone().map(|row| &self.row(row)[columns.clone()]);
+        let Some(square) = super::turn::Square::new(isa, rows) else { return 0 };
+        let width = tile.width;
+        match form {
+            Form::Floats => square.floats(width, cast_mut(bytes_of_mut(out)).expect("both have 4 bytes")),
+            Form::Bf16Pairs => square.bf16_pairs(isa, width, out),
+            Form::Quants(sums) if tile.rows.len() == LANES => square.quants(sums, out),
+            Form::Quants(_) => return 0,
+        }
+        square.whole()
     }
 
     fn row(&self, row: usize) -> &[f32] {
@@ -164,9 +189,14 @@ impl Tiles {
             if tile.rows.len() < tile.width || !k.is_multiple_of(2) {
                 out.fill(0);
             }
+            #[cfg(target_arch = "x86_64")]
+            let (columns, out) = match rows.pack_squares(isa, tile, form, columns.clone(), out) {
+                done if done == columns.len() => return,
+                done => (columns.start + done..columns.end, &mut out[form.words(done) * tile.width..]),
+            };
             match form {
                 Form::Floats => {
-                    rows.interleave(tile, columns, cast_mut(crate::cast::bytes_of_mut(out)).expect(aligned));
+                    rows.interleave(tile, columns, cast_mut(bytes_of_mut(out)).expect(aligned));
                 }
                 Form::Bf16Pairs => rows.interleave_bf16(tile, columns, out),
                 Form::Quants(sums) => {
