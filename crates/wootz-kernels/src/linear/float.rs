@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
+use super::Group;
 use super::tiles::Tile;
-use super::{Group, Panels};
 use crate::Isa;
 use crate::cast::cast;
 use crate::isa::Kernel;
@@ -26,25 +26,20 @@ pub(super) struct Product<'a> {
 
 impl Product<'_> {
     pub fn run(self, isa: Isa) {
-        if let Panels::Rows(weight) = self.group.weight {
-            match weight.layout() {
-                Layout::F32 => {
-                    return isa
-                        .run(Body::<F32Pairs> { product: &self, chunks: &|p| chunks(weight.panel(p)) });
-                }
-                Layout::F16 => {
-                    return isa
-                        .run(Body::<F16Pairs> { product: &self, chunks: &|p| chunks(weight.panel(p)) });
-                }
-                Layout::Bf16 => {
-                    return isa
-                        .run(Body::<Bf16Pairs> { product: &self, chunks: &|p| chunks(weight.panel(p)) });
-                }
-                Layout::Quant(_) => unreachable!("quants have a body of their own"),
-                Layout::Rows => {}
+        let weight = self.group.weight;
+        match weight.layout() {
+            Layout::F32 => {
+                isa.run(Body::<F32Pairs> { product: &self, chunks: &|p| chunks(weight.panel(p)) });
             }
+            Layout::F16 => {
+                isa.run(Body::<F16Pairs> { product: &self, chunks: &|p| chunks(weight.panel(p)) });
+            }
+            Layout::Bf16 => {
+                isa.run(Body::<Bf16Pairs> { product: &self, chunks: &|p| chunks(weight.panel(p)) });
+            }
+            Layout::Quant(_) => unreachable!("quants have a body of their own"),
+            Layout::Rows => self.run_assembled(isa),
         }
-        self.run_assembled(isa);
     }
 
     /// Makes each panel in f32 first.
@@ -52,27 +47,9 @@ impl Product<'_> {
         let mut row = Vec::new();
         let mut panel = vec![[0.0; 2 * LANES]; self.k.div_ceil(2)];
         for p in self.panels.clone() {
-            match self.group.weight {
-                Panels::Rows(weight) => weight.panel_to_f32(p, &mut row, &mut panel),
-                Panels::Columns(weight) => weight.columns_to_f32(p, &mut row, &mut panel),
-                Panels::ColumnsOf(x) => columns_to_f32(x, self.group.n, p, &mut panel),
-            }
+            self.group.weight.panel_to_f32(p, &mut row, &mut panel);
             let product = Product { panels: p..p + 1, ..self };
             isa.run(Body::<F32Pairs> { product: &product, chunks: &|_| &panel });
-        }
-    }
-}
-
-/// Sixteen columns of `(inner, n)` numbers.
-fn columns_to_f32(x: &[f32], n: usize, panel: usize, out: &mut [Chunk<f32>]) {
-    let columns = panel * LANES..((panel + 1) * LANES).min(n);
-    let mut rows = x.chunks_exact(n);
-    for chunk in out {
-        for step in chunk.as_chunks_mut::<LANES>().0 {
-            step.fill(0.0);
-            if let Some(row) = rows.next() {
-                step[..columns.len()].copy_from_slice(&row[columns.clone()]);
-            }
         }
     }
 }

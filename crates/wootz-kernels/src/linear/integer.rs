@@ -11,11 +11,8 @@ use super::Group;
 use super::tiles::Tile;
 use crate::Isa;
 use crate::isa::Kernel;
-use crate::packed::quant::{
-    Bf16, Bits2, Bits3, Bits4, Bits5, Bits6, Bits8, F16, F16Min, ReadQuants, ReadScales, Super, SuperHalves,
-    SuperHalvesMin, SuperMin, Table, Wide,
-};
-use crate::packed::{PackedMatrix, Quants, Scales, Shape};
+use crate::packed::quant::{ReadQuants, ReadScales, WithReaders, with_readers};
+use crate::packed::{PackedMatrix, Shape};
 use crate::simd::{LANES, Simd};
 
 /// Words of 32 bits for 32 inputs of one token: their bytes, their scale, two sums.
@@ -103,23 +100,15 @@ pub(super) struct Product<'a> {
 
 impl Product<'_> {
     pub fn run(self, isa: Isa) {
-        match (self.shape.quants, self.shape.scales) {
-            (Quants::Bits4, Scales::F16) => isa.run(Body(self, Bits4, F16)),
-            (Quants::Bits5, Scales::F16) => isa.run(Body(self, Bits5, F16)),
-            (Quants::Bits8, Scales::F16) => isa.run(Body(self, Bits8, F16)),
-            (Quants::Table(table), Scales::F16) => isa.run(Body(self, Table(table), F16)),
-            (Quants::Table(table), Scales::Bf16) => isa.run(Body(self, Table(table), Bf16)),
-            (Quants::Table(table), Scales::Super) => isa.run(Body(self, Table(table), Super)),
-            (Quants::Bits4, Scales::F16Min) => isa.run(Body(self, Bits4, F16Min)),
-            (Quants::Bits5, Scales::F16Min) => isa.run(Body(self, Bits5, F16Min)),
-            (Quants::Bits4, Scales::SuperMin) => isa.run(Body(self, Bits4, SuperMin)),
-            (Quants::Bits5, Scales::SuperMin) => isa.run(Body(self, Bits5, SuperMin)),
-            (Quants::Bits2, Scales::SuperHalvesMin) => isa.run(Body(self, Bits2, SuperHalvesMin)),
-            (Quants::Bits3, Scales::SuperHalves) => isa.run(Body(self, Bits3, SuperHalves)),
-            (Quants::Bits6, Scales::SuperHalves) => isa.run(Body(self, Bits6, SuperHalves)),
-            (Quants::Bits2, Scales::Wide) => isa.run(Body(self, Bits2, Wide)),
-            (quants, scales) => unreachable!("no type has {quants:?} with {scales:?}"),
-        }
+        with_readers(self.shape, OnIsa(isa, self));
+    }
+}
+
+struct OnIsa<'a>(Isa, Product<'a>);
+
+impl WithReaders for OnIsa<'_> {
+    fn with<Q: ReadQuants, C: ReadScales>(self, quants: Q, scales: C) {
+        self.0.run(Body(self.1, quants, scales));
     }
 }
 

@@ -10,6 +10,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod bf16;
+mod blocked;
 mod float;
 mod grad;
 mod integer;
@@ -120,24 +121,11 @@ fn assert_distinct(targets: &[u32], n_rows: usize) {
 
 /// One matrix over one segment of the rows.
 struct Group<'a> {
-    weight: Panels<'a>,
+    weight: &'a PackedMatrix,
     n: usize,
     bias: Option<&'a [f32]>,
     out: SharedSlice<'a, f32>,
-    /// Whether results are added to what `out` holds.
-    accumulate: bool,
     segment: usize,
-}
-
-/// Where the panels of a product come from: sixteen outputs each, all of the inner dimension.
-#[derive(Clone, Copy)]
-enum Panels<'a> {
-    /// Outputs are rows of the matrix.
-    Rows(&'a PackedMatrix),
-    /// Outputs are columns of the matrix, the inner dimension its rows.
-    Columns(&'a PackedMatrix),
-    /// Outputs are columns of `(inner, n)` numbers.
-    ColumnsOf(&'a [f32]),
 }
 
 impl<'a> Group<'a> {
@@ -150,7 +138,7 @@ impl<'a> Group<'a> {
         if let Some(bias) = bias {
             assert_eq!(bias.len(), weight.n(), "linear: length of the bias");
         }
-        Group { weight: Panels::Rows(weight), n: weight.n(), bias, out, accumulate: false, segment }
+        Group { weight, n: weight.n(), bias, out, segment }
     }
 
     fn n_panels(&self) -> usize {
@@ -159,23 +147,17 @@ impl<'a> Group<'a> {
 
     /// The matrix and its quants, if it is multiplied as integers.
     fn quants(&self) -> Option<(&'a PackedMatrix, Shape)> {
-        match self.weight {
-            Panels::Rows(weight) => match weight.layout() {
-                Layout::Quant(shape) => Some((weight, shape)),
-                _ => None,
-            },
+        match self.weight.layout() {
+            Layout::Quant(shape) => Some((self.weight, shape)),
             _ => None,
         }
     }
 
     /// How its activations are packed.
     fn form(&self, isa: Isa) -> Form {
-        match self.weight {
-            Panels::Rows(weight) => match weight.layout() {
-                Layout::Quant(shape) => Form::Quants(integer::Sums::of(shape)),
-                Layout::Bf16 if weight.precision() == Precision::Fast && isa.has_bf16() => Form::Bf16Pairs,
-                _ => Form::Floats,
-            },
+        match self.weight.layout() {
+            Layout::Quant(shape) => Form::Quants(integer::Sums::of(shape)),
+            Layout::Bf16 if self.weight.precision() == Precision::Fast && isa.has_bf16() => Form::Bf16Pairs,
             _ => Form::Floats,
         }
     }
@@ -189,12 +171,11 @@ impl<'a> Group<'a> {
         let columns = panel * LANES..((panel + 1) * LANES).min(self.n);
         // SAFETY: the caller promises that these columns of this row are its own.
         let out = unsafe { self.out.slice(row * self.n + columns.start..row * self.n + columns.end) };
-        match (self.bias, self.accumulate) {
+        match self.bias {
             // PERF: a copy whose length is known is two instructions, otherwise a call.
-            (None, false) if let Some(out) = out.first_chunk_mut::<LANES>() => *out = *values,
-            (None, false) => out.copy_from_slice(&values[..out.len()]),
-            (None, true) => out.iter_mut().zip(values).for_each(|(o, v)| *o += v),
-            (Some(bias), _) => {
+            None if let Some(out) = out.first_chunk_mut::<LANES>() => *out = *values,
+            None => out.copy_from_slice(&values[..out.len()]),
+            Some(bias) => {
                 for ((o, v), b) in out.iter_mut().zip(values).zip(&bias[columns]) {
                     *o = v + b;
                 }
@@ -241,7 +222,8 @@ fn products(
             let tiles = &tiles.list()[range.clone()];
             let x = packed[form_of[*index]];
             #[cfg(target_arch = "x86_64")]
-            if let (Form::Bf16Pairs, Panels::Rows(weight)) = (group.form(isa), group.weight) {
+            if group.form(isa) == Form::Bf16Pairs {
+                let weight = group.weight;
                 let x = cast::<i32>(x).expect("scratch space is aligned");
                 return bf16::Product { group, weight, panels, tiles, comes_first, targets, x }.run(isa);
             }
@@ -271,6 +253,8 @@ fn tasks(isa: Isa, pool: &Pool, k: usize, tiles: &Tiles, groups: &[Group<'_>]) -
         .filter(|group| !tiles.segment(group.segment).is_empty())
         .map(|group| group.n_panels())
         .sum();
+    // One row waits for memory alone, which gives most to whoever reads on.
+    let parts = pool.threads() * if tiles.list().iter().all(|tile| tile.width == 1) { 2 } else { 3 };
     let mut tasks = Vec::new();
     for (index, group) in groups.iter().enumerate() {
         let segment = tiles.segment(group.segment);
@@ -281,7 +265,7 @@ fn tasks(isa: Isa, pool: &Pool, k: usize, tiles: &Tiles, groups: &[Group<'_>]) -
         let per_stretch = (STRETCH_BYTES / tile_bytes).max(1);
         let mut first_panel = 0;
         while first_panel < group.n_panels() {
-            let share = (left / (pool.threads() * 2)).clamp(1, 64);
+            let share = (left / parts).clamp(1, 64);
             let n_panels = if segment.len() > 1 { share.min(4) } else { share };
             let panels = first_panel..(first_panel + n_panels).min(group.n_panels());
             left -= panels.len();

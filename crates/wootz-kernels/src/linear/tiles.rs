@@ -21,14 +21,12 @@ pub(super) enum Rows<'a> {
     Of { x: &'a [f32], k: usize },
     /// Those of `x` that `sources` names.
     Gathered { x: &'a [f32], k: usize, sources: &'a [u32] },
-    /// The `n` columns of `x`, which has `k` rows.
-    ColumnsOf { x: &'a [f32], n: usize, k: usize },
 }
 
 impl Rows<'_> {
     pub fn k(&self) -> usize {
         match *self {
-            Rows::Of { k, .. } | Rows::Gathered { k, .. } | Rows::ColumnsOf { k, .. } => k,
+            Rows::Of { k, .. } | Rows::Gathered { k, .. } => k,
         }
     }
 
@@ -53,15 +51,14 @@ impl Rows<'_> {
         columns: Range<usize>,
         out: &mut [i32],
     ) -> usize {
-        if matches!(self, Rows::ColumnsOf { .. }) {
-            return 0;
-        }
         let rows = tile.rows.clone().map(|row| &self.row(row)[columns.clone()]);
         let Some(square) = super::turn::Square::new(isa, rows) else { return 0 };
         let width = tile.width;
         match form {
             Form::Floats => square.floats(width, cast_mut(bytes_of_mut(out)).expect("both have 4 bytes")),
-            Form::Bf16Pairs => square.bf16_pairs(isa, width, out),
+            Form::Bf16Pairs => {
+                square.bf16_pairs(isa, width, cast_mut(bytes_of_mut(out)).expect("both have 4 bytes"));
+            }
             Form::Quants(sums) if tile.rows.len() == LANES => square.quants(sums, out),
             Form::Quants(_) => return 0,
         }
@@ -72,18 +69,12 @@ impl Rows<'_> {
         match *self {
             Rows::Of { x, k } => &x[row * k..(row + 1) * k],
             Rows::Gathered { x, k, sources } => &x[sources[row] as usize * k..][..k],
-            Rows::ColumnsOf { .. } => unreachable!("columns are copied as they lie"),
         }
     }
 
     /// Interleaves columns of a tile's rows: `[k][width]`. Places past the rows are left alone.
     fn interleave(&self, tile: &Tile, columns: Range<usize>, out: &mut [f32]) {
-        if let Rows::ColumnsOf { x, n, .. } = *self {
-            let x = x.chunks_exact(n).skip(columns.start).take(columns.len());
-            for (from, to) in x.zip(out.chunks_exact_mut(tile.width)) {
-                to[..tile.rows.len()].copy_from_slice(&from[tile.rows.clone()]);
-            }
-        } else if tile.width == 1 {
+        if tile.width == 1 {
             let row = &self.row(tile.rows.start)[columns];
             out[..row.len()].copy_from_slice(row);
         } else {

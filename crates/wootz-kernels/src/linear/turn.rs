@@ -1,6 +1,6 @@
 //! Rows packed into tiles sixteen columns at a time, by turning squares of sixteen numbers in AVX-512 registers.
 //!
-//! Where:  [`tiles`](super::tiles), for what its plain loops do number by number; those stay as the twin and do the tails.
+//! Where:  [`tiles`](super::tiles) and [`blocked`](super::blocked), for what its plain loops do number by number; those stay as the twin and do the tails.
 //! Idea:   after the turn a lane is a token, so that maxima, scales and sums of sixteen tokens are one instruction each, and what is
 //!         stored is whole registers.
 
@@ -44,7 +44,7 @@ impl<'a> Square<'a> {
     }
 
     /// `[whole / 2][width]` pairs, rounded to nearest.
-    pub fn bf16_pairs(&self, isa: Isa, width: usize, out: &mut [i32]) {
+    pub fn bf16_pairs(&self, isa: Isa, width: usize, out: &mut [u32]) {
         assert!(isa.has_bf16(), "bf16 products need their instruction");
         // SAFETY: asserted above.
         unsafe { self.bf16_pairs_512(width, out) }
@@ -70,18 +70,11 @@ impl<'a> Square<'a> {
     }
 
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    fn bf16_pairs_512(&self, width: usize, out: &mut [i32]) {
+    fn bf16_pairs_512(&self, width: usize, out: &mut [u32]) {
         for column in (0..self.whole()).step_by(LANES) {
             let x = self.turned(column);
             for i in 0..LANES / 2 {
-                let halves = _mm512_cvtne2ps_pbh(x[2 * i + 1], x[2 * i]);
-                // SAFETY: both are 64 bytes, and every bit pattern is a value of both.
-                let halves: __m512i = unsafe { std::mem::transmute(halves) };
-                // Number i of the low half stands 16 numbers before its partner.
-                let pairs = _mm512_permutexvar_epi16(interleave(), halves);
-                let mut lanes = [0; LANES];
-                // SAFETY: `lanes` is the 64 bytes that are stored.
-                unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), pairs) };
+                let lanes = pair(x[2 * i], x[2 * i + 1]);
                 put(&lanes, width, &mut out[(column / 2 + i) * width..]);
             }
         }
@@ -141,30 +134,7 @@ impl<'a> Square<'a> {
             // SAFETY: the sixteen numbers that are loaded lie in the slice.
             *a = unsafe { _mm512_loadu_ps(row[column..column + LANES].as_ptr()) };
         }
-        let mut b = a;
-        // Pairs of rows, then pairs of pairs, inside quarters of the registers; then the quarters themselves.
-        for i in 0..8 {
-            b[2 * i] = _mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]);
-            b[2 * i + 1] = _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]);
-        }
-        for i in 0..4 {
-            for j in 0..2 {
-                let (x, y) = (_mm512_castps_pd(b[4 * i + j]), _mm512_castps_pd(b[4 * i + 2 + j]));
-                a[4 * i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
-                a[4 * i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
-            }
-        }
-        for i in 0..4 {
-            b[i] = _mm512_shuffle_f32x4::<0x88>(a[i], a[4 + i]);
-            b[4 + i] = _mm512_shuffle_f32x4::<0xdd>(a[i], a[4 + i]);
-            b[8 + i] = _mm512_shuffle_f32x4::<0x88>(a[8 + i], a[12 + i]);
-            b[12 + i] = _mm512_shuffle_f32x4::<0xdd>(a[8 + i], a[12 + i]);
-        }
-        for i in 0..8 {
-            a[i] = _mm512_shuffle_f32x4::<0x88>(b[i], b[8 + i]);
-            a[8 + i] = _mm512_shuffle_f32x4::<0xdd>(b[i], b[8 + i]);
-        }
-        a
+        turn(a)
     }
 }
 
@@ -202,4 +172,102 @@ fn interleave() -> __m512i {
     };
     // SAFETY: `ORDER` is the 64 bytes that are loaded.
     unsafe { _mm512_loadu_si512(ORDER.as_ptr().cast()) }
+}
+
+/// Sixteen registers turned: lane `i` of register `j` goes to lane `j` of register `i`.
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn turn(mut a: [__m512; LANES]) -> [__m512; LANES] {
+    let mut b = a;
+    // Pairs of rows, then pairs of pairs, inside quarters of the registers; then the quarters themselves.
+    for i in 0..8 {
+        b[2 * i] = _mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]);
+        b[2 * i + 1] = _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]);
+    }
+    for i in 0..4 {
+        for j in 0..2 {
+            let (x, y) = (_mm512_castps_pd(b[4 * i + j]), _mm512_castps_pd(b[4 * i + 2 + j]));
+            a[4 * i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+            a[4 * i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+        }
+    }
+    for i in 0..4 {
+        b[i] = _mm512_shuffle_f32x4::<0x88>(a[i], a[4 + i]);
+        b[4 + i] = _mm512_shuffle_f32x4::<0xdd>(a[i], a[4 + i]);
+        b[8 + i] = _mm512_shuffle_f32x4::<0x88>(a[8 + i], a[12 + i]);
+        b[12 + i] = _mm512_shuffle_f32x4::<0xdd>(a[8 + i], a[12 + i]);
+    }
+    for i in 0..8 {
+        a[i] = _mm512_shuffle_f32x4::<0x88>(b[i], b[8 + i]);
+        a[8 + i] = _mm512_shuffle_f32x4::<0xdd>(b[i], b[8 + i]);
+    }
+    a
+}
+
+/// Rows for columns; `None` where these instructions are not there.
+pub(super) fn turned(isa: Isa, square: &[[f32; LANES]; LANES]) -> Option<[[f32; LANES]; LANES]> {
+    // SAFETY: an `Isa` of this level exists only where these instructions were detected.
+    (isa.level() == Level::Avx512).then(|| unsafe { turned_512(square) })
+}
+
+#[target_feature(enable = "avx512f,avx512dq")]
+fn turned_512(square: &[[f32; LANES]; LANES]) -> [[f32; LANES]; LANES] {
+    let mut out = *square;
+    let mut a = [_mm512_setzero_ps(); LANES];
+    for (a, row) in a.iter_mut().zip(square) {
+        // SAFETY: a row is the 64 bytes that are loaded.
+        *a = unsafe { _mm512_loadu_ps(row.as_ptr()) };
+    }
+    for (a, row) in turn(a).into_iter().zip(&mut out) {
+        // SAFETY: a row is the 64 bytes that are stored.
+        unsafe { _mm512_storeu_ps(row.as_mut_ptr(), a) };
+    }
+    out
+}
+
+/// Some columns of a matrix with rows of `row_len`.
+pub(super) struct Columns<'a> {
+    pub x: &'a [f32],
+    pub row_len: usize,
+    pub first_row: usize,
+    pub columns: std::ops::Range<usize>,
+}
+
+impl Columns<'_> {
+    /// Rounds two rows at a time to pairs of bf16, `[pairs][width]`; `out` says how many. At most sixteen columns.
+    pub fn pair_rows(&self, isa: Isa, width: usize, out: &mut [u32]) {
+        assert!(isa.has_bf16(), "bf16 products need their instruction");
+        assert!(self.columns.len() <= LANES && self.columns.end <= self.row_len, "columns of a register");
+        // SAFETY: asserted above.
+        unsafe { self.pair_rows_512(width, out) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+    fn pair_rows_512(&self, width: usize, out: &mut [u32]) {
+        let mask = ((1_u32 << self.columns.len()) - 1) as u16;
+        for i in 0..out.len() / width {
+            let load = |row: usize| {
+                let row =
+                    &self.x[(self.first_row + row) * self.row_len..][..self.row_len][self.columns.clone()];
+                // SAFETY: the lanes that the mask names lie in the slice; the others are not read.
+                unsafe { _mm512_maskz_loadu_ps(mask, row.as_ptr()) }
+            };
+            let lanes = pair(load(2 * i), load(2 * i + 1));
+            put(&lanes, width, &mut out[i * width..]);
+        }
+    }
+}
+
+/// Sixteen pairs of bf16.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[inline]
+fn pair(even: __m512, odd: __m512) -> [u32; LANES] {
+    // SAFETY: both are 64 bytes, and every bit pattern is a value of both.
+    let halves: __m512i = unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(odd, even)) };
+    // A number of the low half stands sixteen numbers before its partner.
+    let pairs = _mm512_permutexvar_epi16(interleave(), halves);
+    let mut lanes = [0; LANES];
+    // SAFETY: `lanes` is the 64 bytes that are stored.
+    unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), pairs) };
+    lanes
 }

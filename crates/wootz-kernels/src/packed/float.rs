@@ -7,6 +7,7 @@ use half::{bf16, f16};
 
 use super::Layout;
 use crate::cast::{Plain, cast};
+use crate::isa::Kernel;
 use crate::simd::{LANES, Simd};
 
 /// Two steps of sixteen rows.
@@ -77,6 +78,31 @@ impl Stored for Bf16Pairs {
         let mut numbers = [0.0; LANES];
         s.store(x, &mut numbers);
         numbers.map(|x| bf16::from_f32(x).to_bits())
+    }
+}
+
+/// A panel as numbers, `[k][16]`.
+pub(super) struct Expand<'a, W: Stored> {
+    chunks: &'a [Chunk<W::Number>],
+    out: &'a mut [[f32; LANES]],
+}
+
+impl<'a, W: Stored> Expand<'a, W> {
+    pub fn new(panel: &'a [u8], out: &'a mut [[f32; LANES]]) -> Self {
+        Expand { chunks: cast(panel).expect("panels are aligned").as_chunks().0, out }
+    }
+}
+
+impl<W: Stored> Kernel for Expand<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (chunk, out) in self.chunks.iter().zip(self.out.chunks_mut(2)) {
+            for (step, out) in W::load(s, chunk).into_iter().zip(out) {
+                s.store(step, out);
+            }
+        }
     }
 }
 

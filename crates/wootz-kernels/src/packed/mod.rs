@@ -9,10 +9,11 @@ mod blocks;
 mod float;
 pub(crate) mod quant;
 
+use crate::cast::cast;
 use crate::simd::LANES;
-use crate::{AlignedBytes, Pool, Slab, TensorType, block};
+use crate::{AlignedBytes, Isa, Pool, Slab, TensorType, block};
 
-pub(crate) use blocks::{Quants, Scales, Shape};
+pub(crate) use blocks::Shape;
 pub(crate) use float::{Bf16Pairs, Chunk, F16Pairs, F32Pairs, Stored};
 
 /// What a product may round besides its own sums.
@@ -203,27 +204,31 @@ impl PackedMatrix {
         }
     }
 
-    /// Sixteen columns as a panel of which the rows are the inner dimension.
-    pub(crate) fn columns_to_f32(&self, panel: usize, row: &mut Vec<f32>, out: &mut [Chunk<f32>]) {
-        let columns = panel * LANES..((panel + 1) * LANES).min(self.k);
-        row.resize(self.k, 0.0);
-        for (i, chunk) in out.iter_mut().enumerate() {
-            for (j, step) in chunk.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-                step.fill(0.0);
-                let r = 2 * i + j;
-                if r >= self.n {
-                    continue;
-                }
-                match self.layout {
-                    Layout::Rows => {
-                        // PERF: dequantizes whole rows for sixteen columns; the type's own product is the fast path.
-                        self.row(r, row);
-                        step[..columns.len()].copy_from_slice(&row[columns.clone()]);
-                    }
-                    _ => self.part(r, columns.start, &mut step[..columns.len()]),
+    /// The sixteen rows of a panel as numbers, `[k][16]`; rows past `n` are zeros.
+    pub(crate) fn lanes(&self, isa: Isa, panel: usize, out: &mut [[f32; LANES]]) {
+        let out = &mut out[..self.k];
+        match self.layout {
+            Layout::F32 => {
+                let numbers = cast::<f32>(self.panel(panel)).expect("panels are aligned");
+                out.copy_from_slice(&numbers.as_chunks().0[..self.k]);
+            }
+            Layout::F16 => isa.run(float::Expand::<F16Pairs>::new(self.panel(panel), out)),
+            Layout::Bf16 => isa.run(float::Expand::<Bf16Pairs>::new(self.panel(panel), out)),
+            Layout::Quant(shape) => quant::expand(isa, shape, self.panel(panel), out),
+            Layout::Rows => {
+                out.fill([0.0; LANES]);
+                let mut row = vec![0.0; self.k];
+                for lane in 0..LANES.min(self.n - panel * LANES) {
+                    self.row(panel * LANES + lane, &mut row);
+                    out.iter_mut().zip(&row).for_each(|(step, x)| step[lane] = *x);
                 }
             }
         }
+    }
+
+    /// What gradients of products with this matrix may round: as the products themselves, but never to 8 bits.
+    pub fn grad_precision(&self) -> Precision {
+        if self.layout == Layout::Bf16 { self.precision } else { Precision::Exact }
     }
 }
 
@@ -242,7 +247,7 @@ impl Layout {
 mod tests {
     use super::*;
     use crate::cast::bytes_of;
-    use crate::test_rng::Rng;
+    use crate::test_rng::{Rng, random_blocks};
 
     #[test]
     fn rows_come_back_as_they_went_in() {
@@ -265,6 +270,41 @@ mod tests {
                 pack(TensorType::BF16, bytes_of(&bf16)),
                 bf16.iter().map(|x| x.to_f32()).collect::<Vec<_>>()
             );
+        }
+    }
+
+    #[test]
+    fn a_panel_as_numbers_holds_the_bits_of_its_rows() {
+        let pool = Pool::new(1);
+        let mut rng = Rng::seeded(4);
+        for &ty in TensorType::ALL {
+            for precision in [Precision::Exact, Precision::Fast] {
+                let (n, k) = (19, 512);
+                let x = rng.normals(n * k);
+                let bytes = match ty {
+                    _ if crate::can_quantize(ty) => {
+                        let mut bytes = vec![0; ty.row_bytes(n * k).unwrap()];
+                        crate::quantize(ty, &x, &mut bytes).unwrap();
+                        bytes
+                    }
+                    _ => random_blocks(&mut rng, ty, n * k),
+                };
+                let weight = Packing { pool: &pool, precision, slab: None }.pack(ty, n, k, &bytes);
+                let rows = weight.to_f32();
+                for isa in Isa::all_here() {
+                    for panel in 0..2 {
+                        let mut lanes = vec![[f32::NAN; LANES]; k];
+                        weight.lanes(isa, panel, &mut lanes);
+                        for (i, step) in lanes.iter().enumerate() {
+                            for (lane, x) in step.iter().enumerate() {
+                                let want = rows.get((panel * LANES + lane) * k + i).copied().unwrap_or(0.0);
+                                let is_same = x.to_bits() == want.to_bits() || (x.is_nan() && want.is_nan());
+                                assert!(is_same || *x == want, "{ty}: {x} instead of {want}");
+                            }
+                        }
+                    }
+                }
+            }
         }
     }
 }

@@ -10,8 +10,9 @@
 use half::{bf16, f16};
 
 use super::blocks::{self, Quants, Scales, Shape};
-use crate::TensorType;
+use crate::isa::Kernel;
 use crate::simd::{LANES, Simd};
+use crate::{Isa, TensorType};
 
 /// Bytes of the scales and planes of inputs that share a record, and how many times 32 inputs that is.
 pub(crate) const fn group_bytes(shape: Shape) -> (usize, usize) {
@@ -144,6 +145,79 @@ fn scale_and_min(kind: Scales, record: &[u8], lane: usize, sub: usize, half: usi
         Scales::SuperHalvesMin => {
             let byte = at(64, 2 * sub + half);
             (wide(0) * f32::from(byte & 15), -(wide(1) * f32::from(byte >> 4)))
+        }
+    }
+}
+
+/// What is done with the readers of a layout.
+pub(crate) trait WithReaders {
+    fn with<Q: ReadQuants, C: ReadScales>(self, quants: Q, scales: C);
+}
+
+/// Chooses the readers of a layout, once for a task.
+pub(crate) fn with_readers(shape: Shape, with: impl WithReaders) {
+    match (shape.quants, shape.scales) {
+        (Quants::Bits4, Scales::F16) => with.with(Bits4, F16),
+        (Quants::Bits5, Scales::F16) => with.with(Bits5, F16),
+        (Quants::Bits8, Scales::F16) => with.with(Bits8, F16),
+        (Quants::Table(table), Scales::F16) => with.with(Table(table), F16),
+        (Quants::Table(table), Scales::Bf16) => with.with(Table(table), Bf16),
+        (Quants::Table(table), Scales::Super) => with.with(Table(table), Super),
+        (Quants::Bits4, Scales::F16Min) => with.with(Bits4, F16Min),
+        (Quants::Bits5, Scales::F16Min) => with.with(Bits5, F16Min),
+        (Quants::Bits4, Scales::SuperMin) => with.with(Bits4, SuperMin),
+        (Quants::Bits5, Scales::SuperMin) => with.with(Bits5, SuperMin),
+        (Quants::Bits2, Scales::SuperHalvesMin) => with.with(Bits2, SuperHalvesMin),
+        (Quants::Bits3, Scales::SuperHalves) => with.with(Bits3, SuperHalves),
+        (Quants::Bits6, Scales::SuperHalves) => with.with(Bits6, SuperHalves),
+        (Quants::Bits2, Scales::Wide) => with.with(Bits2, Wide),
+        (quants, scales) => unreachable!("no type has {quants:?} with {scales:?}"),
+    }
+}
+
+/// A panel as numbers, `[k][16]`: bit for bit what [`part_of_panel`] gives.
+pub(super) fn expand(isa: Isa, shape: Shape, panel: &[u8], out: &mut [[f32; LANES]]) {
+    with_readers(shape, Expand { isa, offset: shape.offset, panel, out });
+}
+
+struct Expand<'a> {
+    isa: Isa,
+    offset: u8,
+    panel: &'a [u8],
+    out: &'a mut [[f32; LANES]],
+}
+
+impl WithReaders for Expand<'_> {
+    fn with<Q: ReadQuants, C: ReadScales>(self, quants: Q, scales: C) {
+        self.isa.run(ExpandWith(self, quants, scales));
+    }
+}
+
+struct ExpandWith<'a, Q, C>(Expand<'a>, Q, C);
+
+impl<Q: ReadQuants, C: ReadScales> Kernel for ExpandWith<'_, Q, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let ExpandWith(Expand { offset, panel, out, .. }, quants, _) = self;
+        let group_bytes = C::KIND.bytes() + C::KIND.group() * Q::BYTES;
+        let blocks = out.as_chunks_mut::<32>().0.chunks_exact_mut(C::KIND.group());
+        let start = s.splat_i(-i32::from(offset));
+        for (group, blocks) in panel.chunks_exact(group_bytes).zip(blocks) {
+            let (record, planes) = group.split_at(C::KIND.bytes());
+            let head = C::head(s, record);
+            for (sub, block) in blocks.iter_mut().enumerate() {
+                let vectors = quants.read(s, &planes[sub * Q::BYTES..][..Q::BYTES]);
+                let (scale, min) = C::read(s, head, record, sub);
+                for (i, out) in block.iter_mut().enumerate() {
+                    let half = if C::KIND.halves() { i / 16 } else { 0 };
+                    // The product with a single one gets a byte out of four.
+                    let q = s.dot4(start, vectors[i / 4], 1 << (i % 4 * 8));
+                    let x = s.mul(s.to_f(q), scale[half]);
+                    s.store(if C::MIN { s.add(x, min[half]) } else { x }, out);
+                }
+            }
         }
     }
 }
