@@ -11,7 +11,7 @@ use crate::cast::cast_mut;
 use crate::linear::{ExpertRows, linear_input_grad, linear_weight_grad};
 use crate::pool::SharedSlice;
 use crate::rows::add_assign;
-use crate::{Isa, PackedMatrix, Pool};
+use crate::{Isa, PackedMatrix, Pool, Precision};
 
 /// `dx[sources[r]] = Σ dy[targets[r]]·W[expert of r]` over the sorted rows `r` with that source; zeros where there is none.
 ///
@@ -64,7 +64,7 @@ pub fn grouped_weight_grad(
             let (some_dy, some_x) = (&mut some_dy[..m * n], &mut some_x[..m * k]);
             gather(pool, dy, &rows.targets[segment.clone()], n, some_dy);
             gather(pool, x, &rows.sources[segment], k, some_x);
-            linear_weight_grad(isa, pool, some_x, some_dy, m, dw, accumulate);
+            linear_weight_grad(isa, pool, some_x, some_dy, m, Precision::Exact, dw, accumulate);
         }
     });
 }
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::cast::bytes_of;
     use crate::test_rng::{Rng, assert_close};
-    use crate::{Packing, Precision, TensorType};
+    use crate::{Packing, TensorType};
 
     #[test]
     fn gradients_agree_with_plain_sums_row_by_row() {

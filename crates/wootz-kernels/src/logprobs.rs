@@ -153,7 +153,7 @@ pub fn token_logprobs_grad(
                 }
             }
             if let Some(dw) = &mut grads.dw {
-                linear_weight_grad(isa, pool, x, z, rows.len(), dw, accumulate);
+                linear_weight_grad(isa, pool, x, z, rows.len(), head.weight.grad_precision(), dw, accumulate);
             }
             if let Some(db) = &mut grads.db {
                 sum_rows(isa, pool, z, db, accumulate);

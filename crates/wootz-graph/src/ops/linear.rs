@@ -23,7 +23,7 @@ pub(crate) struct Linear;
 #[derive(Clone, Debug)]
 pub(crate) struct LinearInputGrad;
 
-/// `dw[n, k] = Σₜ dy[t, n]·x[t, k]`.
+/// `dw[n, k] = Σₜ dy[t, n]·x[t, k]`, rounded as products with `w` are.
 #[derive(Clone, Debug)]
 pub(crate) struct LinearWeightGrad;
 
@@ -85,7 +85,7 @@ impl Operator for Linear {
     fn gradient(&self, g: &mut Graph, at: &Backward) -> Result<Vec<Option<Value>>> {
         let (x, w) = (at.inputs[0], at.inputs[1]);
         let dx = at.wanted[0].then(|| g.push(LinearInputGrad.into(), &[at.dy, w])).transpose()?;
-        let dw = at.wanted[1].then(|| g.push(LinearWeightGrad.into(), &[at.dy, x])).transpose()?;
+        let dw = at.wanted[1].then(|| g.push(LinearWeightGrad.into(), &[at.dy, x, w])).transpose()?;
         let mut grads = vec![dx, dw];
         if at.inputs.len() == 3 {
             let n = g.width(at.dy);
@@ -161,8 +161,12 @@ impl Operator for LinearWeightGrad {
     }
 
     fn infer(&self, inputs: &[Type]) -> Result<Type, String> {
-        let [dy, x] = arity(inputs)?;
+        let [dy, x, _w] = arity(inputs)?;
         Ok(Type::f32(Shape::fixed(&[dy.shape.width(), x.shape.width()])))
+    }
+
+    fn takes(&self, input: usize, _inputs: &[Type]) -> Takes {
+        if input == 2 { Takes::Weight(&[ParamKind::Matrix]) } else { Takes::Numbers }
     }
 
     fn cost(&self, inputs: &[Type], output: &Type, batch: &Batch) -> Cost {
@@ -185,6 +189,8 @@ impl Operator for LinearWeightGrad {
 
     fn cpu(&self, run: &mut CpuRun) {
         let (dy, x, n) = (run.f32(0), run.f32(1), run.width(0));
-        wootz_kernels::linear_weight_grad(run.isa, run.pool, x, dy, dy.len() / n, run.out, run.adds);
+        // The weight itself is not read: how it is kept says what may be rounded.
+        let precision = run.matrix(2).grad_precision();
+        wootz_kernels::linear_weight_grad(run.isa, run.pool, x, dy, dy.len() / n, precision, run.out, run.adds);
     }
 }
