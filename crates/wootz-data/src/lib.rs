@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod files;
+mod parquet;
 mod rows;
 
 mod blend;

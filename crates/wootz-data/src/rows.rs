@@ -12,13 +12,14 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::Error;
+use crate::{Error, parquet};
 
 /// Longest line of a file, and longest file that is one JSON list.
 const MAX_LINE_BYTES: u64 = 256 << 20;
 const MAX_LIST_BYTES: u64 = 1 << 30;
 /// The known endings of names.
-const ENDINGS: &str = "`.txt`, `.jsonl`, `.ndjson`, `.json` or `.csv`, perhaps followed by `.gz` or `.zst`";
+const ENDINGS: &str =
+    "`.txt`, `.jsonl`, `.ndjson`, `.json` or `.csv`, perhaps followed by `.gz` or `.zst`, or in `.parquet`";
 
 /// A row and where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +35,7 @@ pub struct Row {
 pub struct Place {
     /// The file
     pub path: Arc<Path>,
-    /// The line, or the row of a list; counted from 1
+    /// The line, or the row of a list or table; counted from 1
     pub line: u64,
 }
 
@@ -99,6 +100,7 @@ enum Kind {
     JsonLines,
     JsonList,
     Csv,
+    Parquet,
 }
 
 /// How a file is packed.
@@ -122,6 +124,8 @@ impl Kind {
             Some((_, "jsonl" | "ndjson")) => Ok((Self::JsonLines, packing)),
             Some((_, "json")) => Ok((Self::JsonList, packing)),
             Some((_, "csv")) => Ok((Self::Csv, packing)),
+            // It is packed within, and read at many places at once.
+            Some((_, "parquet")) if packing == Packing::None => Ok((Self::Parquet, packing)),
             _ => Err(Error::Format { path: path.to_owned(), expected: ENDINGS }),
         }
     }
@@ -140,6 +144,7 @@ enum Source {
     JsonLines(Reader),
     List(std::vec::IntoIter<Value>),
     Csv(csv::StringRecord, Box<csv::Reader<Reader>>),
+    Parquet(Box<parquet::Reader>),
 }
 
 impl std::fmt::Debug for Open {
@@ -152,6 +157,12 @@ impl Open {
     fn new(path: Arc<Path>) -> Result<Self, Error> {
         let (kind, packing) = Kind::of(&path)?;
         let place = Place { path, line: 0 };
+        if kind == Kind::Parquet {
+            let file = File::open(&place.path);
+            let file = file.map_err(|source| Error::Io { path: place.path.to_path_buf(), source })?;
+            let reader = parquet::Reader::open(file).map_err(|message| place.error(message))?;
+            return Ok(Self { place, source: Source::Parquet(Box::new(reader)) });
+        }
         let reader = unpacked(&place.path, packing)?;
         let source = match kind {
             Kind::Text => Source::Text(reader),
@@ -162,6 +173,7 @@ impl Open {
                 let head = reader.headers().map_err(|error| place.error(error.to_string()))?.clone();
                 Source::Csv(head, Box::new(reader))
             }
+            Kind::Parquet => unreachable!("it was opened before"),
         };
         Ok(Self { place, source })
     }
@@ -198,6 +210,7 @@ impl Open {
                     false => None,
                 }
             }
+            Source::Parquet(reader) => reader.next().map_err(|message| self.place.error(message))?,
         };
         Ok(fields.map(|fields| Row { fields, place: self.place.clone() }))
     }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod encode;
+mod parquet;
 mod prepare;
 mod vocabulary;
 
