@@ -6,7 +6,7 @@
 //! Source: Elman 1990; Hochreiter & Schmidhuber 1997; Cho et al. 2014, arXiv:1406.1078; back-propagation through time: Werbos 1990.
 //! Elsewhere: a cell's step (`wootz_kernels::cell_step`).
 
-use wootz_kernels::{Cell, CellBack, Isa, LinearPart, PackedMatrix, Pool, ScanSeq};
+use wootz_kernels::{Cell, CellBack, Isa, LinearPart, PackedMatrix, Pool, Precision, ScanSeq};
 
 use crate::Result;
 use crate::batch::Batch;
@@ -414,7 +414,8 @@ impl Operator for RecurrentGrad {
             None => layer.backward(&seqs, dy, &mut vec![0.0; layer.x.len()], &mut du, &mut before),
         }
         if let Some(Out { numbers, adds }) = dw {
-            wootz_kernels::linear_weight_grad(run.isa, run.pool, &before, &du, n_rows, numbers, adds);
+            let (isa, pool, exact) = (run.isa, run.pool, Precision::Exact);
+            wootz_kernels::linear_weight_grad(isa, pool, &before, &du, n_rows, exact, numbers, adds);
         }
         if let Some(Out { numbers, adds }) = db {
             wootz_kernels::sum_rows(run.isa, run.pool, &du, numbers, adds);
