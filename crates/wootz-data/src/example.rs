@@ -153,20 +153,44 @@ impl Example {
 pub struct Examples {
     rows: Rows,
     shape: Option<Shape>,
+    /// Fields and what they are read as
+    renamed: Vec<(String, &'static str)>,
 }
 
 impl Examples {
     /// Of rows; without `shape`, each row's fields tell its own.
     pub fn new(rows: Rows, shape: Option<Shape>) -> Self {
-        Self { rows, shape }
+        Self { rows, shape, renamed: Vec::new() }
     }
+
+    /// Plain texts stand in the field `text`, conversations in the field `messages`; unset is the usual name.
+    #[must_use]
+    pub fn with_fields(mut self, text: Option<&str>, messages: Option<&str>) -> Self {
+        let named = [(text, "text"), (messages, "messages")];
+        self.renamed =
+            named.into_iter().filter_map(|(field, usual)| Some((field?.to_owned(), usual))).collect();
+        self
+    }
+}
+
+/// Reads a field as another one, which it replaces. Turns that say `from` are ShareGPT's, whose field has another name.
+fn rename(row: &mut Row, field: &str, usual: &str) -> Result<(), Error> {
+    let Some(value) = row.fields.shift_remove(field) else {
+        return Err(row.place.error(format!("expected the field `{field}`, got {}", names(&row.fields))));
+    };
+    let is_sharegpt = usual == "messages" && value.get(0).is_some_and(|turn| turn.get("from").is_some());
+    row.fields.insert(if is_sharegpt { "conversations" } else { usual }.to_owned(), value);
+    Ok(())
 }
 
 impl Iterator for Examples {
     type Item = Result<(Row, Example), Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let row = self.rows.next()?;
+        let row = self.rows.next()?.and_then(|mut row| {
+            self.renamed.iter().try_for_each(|(field, usual)| rename(&mut row, field, usual))?;
+            Ok(row)
+        });
         Some(row.and_then(|row| Example::of(&row, self.shape).map(|example| (row, example))))
     }
 }
@@ -385,6 +409,26 @@ mod tests {
         }
         let row = json!({"messages": [{"role": "assistant", "content": "b", "weight": 0}], "tools": "[]"});
         assert_eq!(turns(example(row).unwrap()), [(Message::assistant("b"), Some(false))]);
+    }
+
+    #[test]
+    fn fields_of_other_names_are_read_where_they_are_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        let read = |row: Value, text: Option<&str>, messages: Option<&str>| {
+            std::fs::write(&path, row.to_string()).unwrap();
+            let rows = Rows::open(std::slice::from_ref(&path)).unwrap();
+            let mut examples = Examples::new(rows, None).with_fields(text, messages);
+            examples.next().unwrap().map(|found| found.1).map_err(|error| error.to_string())
+        };
+        let row = json!({"body": "a", "text": "other"});
+        assert_eq!(read(row.clone(), Some("body"), None), Ok(Example::Text("a".to_owned())));
+        let error = read(row, Some("content"), None).unwrap_err();
+        assert!(error.contains("line 1: expected the field `content`, got `body`, `text`"), "{error}");
+        for talk in [json!([{"role": "assistant", "content": "b"}]), json!([{"from": "gpt", "value": "b"}])] {
+            let example = read(json!({"talk": talk}), None, Some("talk")).unwrap();
+            assert_eq!(turns(example), [(Message::assistant("b"), None)]);
+        }
     }
 
     #[test]
