@@ -40,7 +40,8 @@ impl Graph<'_> {
         let LowRankChange { a, b: up, scale, magnitude } = change;
         let plain_bias = if magnitude.is_some() { None } else { b };
         let y = self.unchanged_linear(x, w, plain_bias)?;
-        let z = self.unchanged_linear(x, a, None)?; // (T, rank)
+        let z = self.dropout(x, self.randomness.changes)?; // PEFT drops what A reads, for each layer anew
+        let z = self.unchanged_linear(z, a, None)?; // (T, rank)
         let z = self.unchanged_linear(z, up, None)?; // (T, n)
         let z = self.scale(z, scale)?;
         let y = self.add(y, z)?;

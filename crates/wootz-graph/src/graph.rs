@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::bank::Bank;
 use crate::change::{LowRankChange, LowRankChanges};
+use crate::ops::noise::Randomness;
 use crate::ops::{Op, Takes, input::Input, weight::Weight};
 use crate::param::{Param, ParamKind, Params};
 use crate::shape::{DType, Dim, Shape, Type};
@@ -68,6 +69,7 @@ pub struct Graph<'p> {
     changes: LowRankChanges,
     /// Whether a backward pass makes what stands within layers again.
     pub(crate) recomputes_layers: bool,
+    pub(crate) randomness: Randomness,
 }
 
 static NEXT_TAG: AtomicU32 = AtomicU32::new(0);
@@ -88,6 +90,7 @@ impl<'p> Graph<'p> {
             bank: None,
             changes: LowRankChanges::new(),
             recomputes_layers: false,
+            randomness: Randomness::default(),
         }
     }
 
@@ -108,6 +111,13 @@ impl<'p> Graph<'p> {
     /// Chen et al. 2016, arXiv:1604.06174.
     pub fn with_recomputed_layers(self) -> Self {
         Self { recomputes_layers: true, ..self }
+    }
+
+    /// The same graph, in which these things are random; before any layer is built. What is drawn depends on the input
+    /// [`noise_seed`](Self::noise_seed).
+    pub fn with_randomness(self, randomness: Randomness) -> Self {
+        assert!(self.nodes.is_empty(), "layers that are built already are not random");
+        Self { randomness, ..self }
     }
 
     pub(crate) fn change_of(&self, param: Param) -> Option<LowRankChange> {

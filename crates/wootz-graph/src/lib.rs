@@ -37,6 +37,7 @@ pub use graph::{Graph, Node, Value};
 pub use ops::activation::Activation;
 pub use ops::append::Kv;
 pub use ops::attend::Attention;
+pub use ops::noise::Randomness;
 pub use ops::pool::Pooling;
 pub use ops::relative_attend::RelativeBuckets;
 pub use ops::rope::{RopeScale, RopeStyle, RopeTable};

@@ -19,7 +19,28 @@ pub(crate) struct Noise {
     site: u32,
 }
 
+/// What is random while a model learns; nothing by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Randomness {
+    /// NEFTune's alpha: noise on the tokens' embeddings.
+    pub embeddings: f32,
+    /// Share of what each block adds to the residual stream, and of what layers begin with, that is dropped.
+    pub residuals: f32,
+    /// Share of a low-rank change's input that is dropped.
+    pub changes: f32,
+}
+
 impl Graph<'_> {
+    /// Rows of the table of tokens, `x` (T, C), with the noise that this graph asks for.
+    pub fn randomize_embeddings(&mut self, x: Value) -> Result<Value> {
+        self.noise(x, self.randomness.embeddings)
+    }
+
+    /// What begins the residual stream or is added to it, with the dropout that this graph asks for.
+    pub fn randomize_residual(&mut self, y: Value) -> Result<Value> {
+        self.dropout(y, self.randomness.residuals)
+    }
+
     /// `x` (T, C) with uniform noise that is the smaller the longer a sequence; drawn as [`dropout`](Self::dropout) draws. With
     /// `alpha = 0` it is `x` itself.
     pub fn noise(&mut self, x: Value, alpha: f32) -> Result<Value> {

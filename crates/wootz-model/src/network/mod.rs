@@ -165,7 +165,8 @@ impl EmbedWeights {
 
     fn build(&self, g: &mut Graph, config: &Config) -> Result<Value> {
         let ids = g.token_ids();
-        let mut x = g.embed(ids, self.table)?; // (T, C), or as wide as the table
+        let x = g.embed(ids, self.table)?; // (T, C), or as wide as the table
+        let mut x = g.randomize_embeddings(x)?;
         if let Some(w) = self.project_in {
             x = g.linear(x, w)?; // (T, C)
         }
@@ -185,6 +186,7 @@ impl EmbedWeights {
         if let Some(norm) = &self.norm {
             x = norm.build(g, x)?;
         }
+        let x = g.randomize_residual(x)?;
         Ok(g.name(x, "resid"))
     }
 }
@@ -221,6 +223,7 @@ impl LayerWeights {
         let ffn = |g: &mut Graph, x| g.at("ffn", |g| self.ffn.build(g, x, &config.ffn));
         let add = |g: &mut Graph, x, y| {
             let y = if config.residual_scale == 1.0 { y } else { g.scale(y, config.residual_scale)? };
+            let y = g.randomize_residual(y)?;
             g.add(x, y)
         };
         let (before, after) = (self.mixer_norms.first(), self.mixer_norms.last());

@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use wootz_graph::{
-    Batch, Data, Device, Graph, Plan, PlanOptions, Reference, Shape, StateCapacity, Type, Value,
+    Batch, Cpu, Data, Device, Graph, Plan, PlanOptions, Randomness, Reference, Shape, StateCapacity, Type,
+    Value,
 };
 use wootz_kernels::TensorType;
 use wootz_model::config::{Config, Head};
@@ -119,6 +120,41 @@ fn check(folder: &Path) -> usize {
     }
     assert!(n_slopes * 4 > n_checked, "{name}: {n_slopes} of {n_checked} numbers move the loss");
     n_checked
+}
+
+#[test]
+fn a_model_that_is_random_and_recomputed_has_the_same_gradients_twice() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models/llama");
+    let model = Model::open(&folder).unwrap();
+    let network = &model.network;
+    let params: Vec<_> = network.params.iter().map(|(param, _)| param).collect();
+    let gradients = |recomputed: bool, seed: [u32; 2]| {
+        let randomness = Randomness { embeddings: 5.0, residuals: 0.1, changes: 0.1 };
+        let mut g = Graph::new(&network.params).with_randomness(randomness);
+        if recomputed {
+            g = g.with_recomputed_layers();
+        }
+        let (difference, ty) = loss(network, &mut g);
+        let mut batch = batch(&network.config, ty);
+        batch.set("noise_seed", Data::U32(seed.to_vec()));
+        let one = g.slope(difference, "one").unwrap();
+        g.backward_to(&[(difference, one)], &params).unwrap();
+        let n_dropouts = g.nodes().iter().filter(|node| node.op_name() == "dropout").count();
+        assert!(n_dropouts > 2 * network.config.layers.len(), "{n_dropouts} times something is dropped");
+        let plan = Plan::new(&g, &[], &PlanOptions { capacity: batch.rows().rounded_up() }).unwrap();
+        let cpu = Cpu::new(2);
+        let no_states = StateCapacity { n_blocks: 0, block_len: 64, n_slots: 0, kv_type: TensorType::F32 };
+        let mut executor = cpu.executor(&model.load(&cpu).unwrap(), &[], no_states).unwrap();
+        executor.run(&plan, &batch, Some(&mut Ones)).unwrap();
+        let mut all = Vec::new();
+        for &param in &params {
+            executor.with_gradient(param, &mut |numbers| all.extend_from_slice(numbers));
+        }
+        all
+    };
+    let first = gradients(false, [1, 1]);
+    assert!(first == gradients(true, [1, 1]), "recomputed layers draw other numbers");
+    assert!(first != gradients(false, [1, 2]), "another step draws the same");
 }
 
 /// A loss is its own slope's one.
