@@ -27,6 +27,18 @@ pub trait Corpus {
     /// # Errors
     /// What the file says.
     fn item(&self, index: usize) -> Result<Item>;
+
+    /// The items of an epoch in the order in which they come: another one for each seed and epoch, their own without a seed.
+    fn order(&self, epoch: u64, seed: Option<u64>) -> Vec<usize> {
+        let n = self.len() as u64;
+        match seed {
+            Some(seed) => {
+                let shuffle = Shuffle::new(n, seed, epoch);
+                (0..n).map(|i| shuffle.at(i) as usize).collect()
+            }
+            None => (0..n as usize).collect(),
+        }
+    }
 }
 
 /// Items in memory.
@@ -100,12 +112,18 @@ impl Feed {
         (steps + (n_epochs - whole as f64) * in_epoch(whole)).ceil() as u64
     }
 
-    /// The most rows and sequences that one micro-batch of the first epochs has, at least.
+    /// Rows and sequences that no micro-batch goes beyond.
     pub fn largest(&self) -> (usize, usize) {
-        let most_rows = (0..self.corpus.len()).map(|i| self.corpus.n_rows(i)).max().unwrap_or(0);
-        let rows =
-            self.settings.packed_len.unwrap_or(most_rows).max(most_rows) * self.settings.micro_batch_size;
-        (rows, rows)
+        let mut lens: Vec<usize> = (0..self.corpus.len()).map(|i| self.corpus.n_rows(i)).collect();
+        lens.sort_unstable_by_key(|len| std::cmp::Reverse(*len));
+        let size = self.settings.micro_batch_size;
+        match self.settings.packed_len {
+            None => (lens.iter().take(size).sum(), size),
+            Some(len) => {
+                let rows = size * len.max(lens.first().copied().unwrap_or(0));
+                (rows, rows)
+            }
+        }
     }
 
     /// The micro-batches of a step, counted from 0.
@@ -147,14 +165,7 @@ impl Feed {
 
     /// The micro-batches of an epoch.
     fn lay_out(&self, epoch: u64) -> Vec<Vec<usize>> {
-        let n = self.corpus.len() as u64;
-        let order = match self.settings.shuffle_seed {
-            Some(seed) => {
-                let shuffle = Shuffle::new(n, seed, epoch);
-                (0..n).map(|i| shuffle.at(i) as usize).collect()
-            }
-            None => (0..n as usize).collect(),
-        };
+        let order = self.corpus.order(epoch, self.settings.shuffle_seed);
         Self::grouped(order, &*self.corpus, &self.settings)
     }
 

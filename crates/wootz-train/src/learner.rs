@@ -124,6 +124,14 @@ impl Learner {
         costs.into_iter().fold(Cost::default(), |sum, (_, cost)| sum + cost)
     }
 
+    /// Operations of one micro-batch that the model asks for: forward, and backward twice as much, or once where most weights
+    /// are frozen. What is computed again to save memory does not count.
+    pub fn model_flops(&self, batch: &MicroBatch) -> f64 {
+        let costs = self.scoring.cost(&batch.to_batch());
+        let forward: f64 = costs.into_iter().map(|(_, cost)| cost.flops).sum();
+        forward * if self.reference.is_some() { 2.0 } else { 3.0 }
+    }
+
     /// Whether there is a reference model in the same weights.
     pub fn has_reference(&self) -> bool {
         self.reference.is_some()

@@ -20,6 +20,7 @@ mod objective;
 mod optimizer;
 mod rng;
 mod schedule;
+mod stores;
 mod trainer;
 mod update;
 
@@ -35,5 +36,6 @@ pub use objective::{
 pub use optimizer::{Adam, Adam8, Lamb, Lion, RmsProp, Rule, ScheduleFree, Sgd, StateMut, Step};
 pub use schedule::{Decay, Schedule};
 pub use sequence::{Item, Kind, MicroBatch, Sequence};
+pub use stores::{Part, Stores};
 pub use trainer::{Progress, StepReport, Trainer, TrainerSettings};
 pub use update::{OptimizerKind, Update, UpdateStep};

@@ -16,6 +16,7 @@ mod sampling_args;
 mod serving;
 mod session;
 mod settings;
+mod training;
 
 use std::process::ExitCode;
 

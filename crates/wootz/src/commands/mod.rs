@@ -18,6 +18,7 @@ mod serve;
 mod show;
 mod tokenize;
 mod tokenizer;
+mod train;
 
 use clap::Subcommand;
 
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     Tokenize(tokenize::TokenizeArgs),
     Tokenizer(tokenizer::TokenizerArgs),
     Data(data::DataArgs),
+    Train(train::TrainArgs),
     Logits(logits::LogitsArgs),
     Hidden(hidden::HiddenArgs),
     Embed(embed::EmbedArgs),
@@ -60,6 +62,7 @@ impl Command {
             Command::Tokenize(args) => args.run(),
             Command::Tokenizer(args) => args.run(),
             Command::Data(args) => args.run(),
+            Command::Train(args) => args.run(),
             Command::Logits(args) => args.run(),
             Command::Hidden(args) => args.run(),
             Command::Embed(args) => args.run(),

@@ -9,6 +9,7 @@ mod models;
 mod serve;
 mod stock;
 mod tokenizer;
+mod train;
 
 use std::path::Path;
 use std::process::{Command, Output};
