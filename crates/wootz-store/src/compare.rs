@@ -49,17 +49,29 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_told_with_its_path() {
-        let first = json!({"lr": 1e-4, "data": [{"path": "a"}, {"path": "b"}], "lora": {"rank": 8}, "seed": 1});
-        let second = json!({"lr": 2e-4, "data": [{"path": "a"}], "lora": {"rank": 8, "alpha": 16}, "seed": 1});
+        let first =
+            json!({"lr": 1e-4, "data": [{"path": "a"}, {"path": "b"}], "lora": {"rank": 8}, "seed": 1});
+        let second =
+            json!({"lr": 2e-4, "data": [{"path": "a"}], "lora": {"rank": 8, "alpha": 16}, "seed": 1});
         let told: Vec<String> = compare(&first, &second)
             .iter()
-            .map(|d| format!("{} {:?} {:?}", d.path, d.first.as_ref().map(Value::to_string), d.second.as_ref().map(Value::to_string)))
+            .map(|d| {
+                format!(
+                    "{} {:?} {:?}",
+                    d.path,
+                    d.first.as_ref().map(Value::to_string),
+                    d.second.as_ref().map(Value::to_string)
+                )
+            })
             .collect();
-        assert_eq!(told, [
-            "lr Some(\"0.0001\") Some(\"0.0002\")",
-            "data[1] Some(\"{\\\"path\\\":\\\"b\\\"}\") None",
-            "lora.alpha None Some(\"16\")",
-        ]);
+        assert_eq!(
+            told,
+            [
+                "lr Some(\"0.0001\") Some(\"0.0002\")",
+                "data[1] Some(\"{\\\"path\\\":\\\"b\\\"}\") None",
+                "lora.alpha None Some(\"16\")",
+            ]
+        );
         assert!(compare(&first, &first).is_empty());
         assert_eq!(compare(&json!(1), &json!({})).len(), 1);
     }

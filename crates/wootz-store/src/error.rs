@@ -19,7 +19,9 @@ pub enum StoreError {
         source: rusqlite::Error,
     },
     /// The file is some other program's, or a later version's.
-    #[error("{path}: expected a store of version {expected} or older, got {got}\nhint: a newer Wootz wrote it")]
+    #[error(
+        "{path}: expected a store of version {expected} or older, got {got}\nhint: a newer Wootz wrote it"
+    )]
     Version {
         /// The database.
         path: PathBuf,

@@ -30,8 +30,13 @@ impl LineWriter {
     /// [`StoreError::Io`].
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |source| StoreError::io("open", path, source);
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(failed)?;
         let end = whole(&mut file).map_err(failed)?;
         file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(failed)?;
         Ok(Self { file, path: path.to_owned() })

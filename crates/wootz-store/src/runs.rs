@@ -98,7 +98,8 @@ impl Runs {
     /// # Errors
     /// [`StoreError::State`] if it has ended or another process has taken it over, [`StoreError::NoRun`].
     pub fn heartbeat(&self, id: &str, pid: u32, now: SystemTime) -> Result<()> {
-        let sql = "UPDATE runs SET heard_ms = max(heard_ms, ?3) WHERE id = ?1 AND pid = ?2 AND status = 'running'";
+        let sql =
+            "UPDATE runs SET heard_ms = max(heard_ms, ?3) WHERE id = ?1 AND pid = ?2 AND status = 'running'";
         self.change(id, sql, params![id, pid, ms(now)], "this process runs")
     }
 
@@ -148,13 +149,17 @@ impl Runs {
         let is_number = !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit());
         let mut found = match is_number {
             true => {
-                let sql = format!("SELECT {COLUMNS} FROM runs WHERE substr(id, 1, length(?1)) = ?1 ORDER BY started_ms DESC LIMIT ?2");
+                let sql = format!(
+                    "SELECT {COLUMNS} FROM runs WHERE substr(id, 1, length(?1)) = ?1 ORDER BY started_ms DESC LIMIT ?2"
+                );
                 self.select(&sql, params![id.to_ascii_lowercase(), MAX_NAMED as i64])?
             }
             false => Vec::new(),
         };
         if found.is_empty() {
-            let sql = format!("SELECT {COLUMNS} FROM runs WHERE name = ?1 ORDER BY started_ms DESC, rowid DESC LIMIT 1");
+            let sql = format!(
+                "SELECT {COLUMNS} FROM runs WHERE name = ?1 ORDER BY started_ms DESC, rowid DESC LIMIT 1"
+            );
             found = self.select(&sql, params![id])?;
         }
         match found.len() {
@@ -176,7 +181,13 @@ impl Runs {
     }
 
     /// One changed row; else what was wrong with it.
-    fn change(&self, id: &str, sql: &str, values: &[&dyn rusqlite::ToSql], expected: &'static str) -> Result<()> {
+    fn change(
+        &self,
+        id: &str,
+        sql: &str,
+        values: &[&dyn rusqlite::ToSql],
+        expected: &'static str,
+    ) -> Result<()> {
         let connection = self.lock();
         let n_changed = connection.execute(sql, values).map_err(|source| self.failed("write to", source))?;
         if n_changed == 1 {
@@ -189,7 +200,9 @@ impl Runs {
         let id = id.to_owned();
         match status.as_deref().and_then(RunStatus::parse) {
             None => Err(StoreError::NoRun { id }),
-            Some(RunStatus::Running) => Err(StoreError::State { id, is: "runs in another process", expected }),
+            Some(RunStatus::Running) => {
+                Err(StoreError::State { id, is: "runs in another process", expected })
+            }
             Some(_) => Err(StoreError::State { id, is: "has ended", expected }),
         }
     }

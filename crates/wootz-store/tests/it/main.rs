@@ -31,13 +31,19 @@ fn a_run_begins_lives_and_ends() {
     let id = runs.create(&new("first", 7), at(0)).unwrap();
     assert!(id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()));
     let run = runs.find(&id[..4]).unwrap();
-    assert_eq!((&run.told, run.status, run.started, run.ended), (&new("first", 7), RunStatus::Running, at(0), None));
+    assert_eq!(
+        (&run.told, run.status, run.started, run.ended),
+        (&new("first", 7), RunStatus::Running, at(0), None)
+    );
     runs.heartbeat(&id, 7, at(30)).unwrap();
     assert!(!runs.find(&id).unwrap().is_lost(at(30) + LOST_AFTER));
     assert!(runs.find(&id).unwrap().is_lost(at(31) + LOST_AFTER));
     runs.end(&id, 7, Err("the loss is no number"), at(60)).unwrap();
     let run = runs.find("first").unwrap();
-    assert_eq!((run.status, run.ended, run.error.as_deref()), (RunStatus::Failed, Some(at(60)), Some("the loss is no number")));
+    assert_eq!(
+        (run.status, run.ended, run.error.as_deref()),
+        (RunStatus::Failed, Some(at(60)), Some("the loss is no number"))
+    );
     assert!(!run.is_lost(at(10_000)));
     // It is over for its own process, too, until somebody goes on with it.
     assert!(matches!(runs.heartbeat(&id, 7, at(61)), Err(StoreError::State { is: "has ended", .. })));
@@ -64,7 +70,9 @@ fn runs_are_listed_and_found() {
     assert!(matches!(runs.find("zebra"), Err(StoreError::NoRun { .. })));
     assert!(matches!(runs.find(""), Err(StoreError::NoRun { .. })));
     // Forty numbers share first digits.
-    let shared = (0..16).map(|digit| format!("{digit:x}")).find(|digit| ids.iter().filter(|id| id.starts_with(digit)).count() > 1);
+    let shared = (0..16)
+        .map(|digit| format!("{digit:x}"))
+        .find(|digit| ids.iter().filter(|id| id.starts_with(digit)).count() > 1);
     let error = runs.find(&shared.unwrap()).unwrap_err().to_string();
     assert!(error.contains("several runs"), "{error}");
 }
