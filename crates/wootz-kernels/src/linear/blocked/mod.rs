@@ -171,13 +171,13 @@ struct Place<'a> {
     out: SharedSlice<'a, f32>,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
     /// The tile's numbers of one row.
     ///
     /// # Safety
     /// No other task writes them.
     #[inline(always)]
-    unsafe fn row(&self, t: usize) -> &mut [f32] {
+    unsafe fn row(&self, t: usize) -> &'a mut [f32] {
         let start = (self.rows.start + t) * self.n;
         // SAFETY: the caller promises that the numbers are its own.
         unsafe { self.out.slice(start + self.columns.start..start + self.columns.end) }
