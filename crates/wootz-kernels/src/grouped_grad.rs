@@ -11,7 +11,7 @@ use crate::cast::cast_mut;
 use crate::linear::{ExpertRows, linear_input_grad, linear_weight_grad};
 use crate::pool::SharedSlice;
 use crate::rows::add_assign;
-use crate::{Isa, PackedMatrix, Pool, Precision};
+use crate::{Isa, PackedMatrix, Pool};
 
 /// `dx[sources[r]] = Σ dy[targets[r]]·W[expert of r]` over the sorted rows `r` with that source; zeros where there is none.
 ///
@@ -42,19 +42,23 @@ pub fn grouped_input_grad(
 }
 
 /// `dw[e] = Σ dy[targets[r]]ᵀ·x[sources[r]]` over the sorted rows of expert `e`, or `dw[e] += …`. `dw` is `(E, n, k)`.
-#[expect(clippy::too_many_arguments, reason = "the machine, the operator and its shape")]
+///
+/// Of the matrices only the shape and what may be rounded are asked for.
+#[expect(clippy::too_many_arguments, reason = "the machine, the operator and its tensors")]
 pub fn grouped_weight_grad(
     isa: Isa,
     pool: &Pool,
     x: &[f32],
     dy: &[f32],
     rows: ExpertRows<'_>,
-    (n, k): (usize, usize),
+    weights: &[&PackedMatrix],
     dw: &mut [f32],
     accumulate: bool,
 ) {
-    assert!(n > 0 && k > 0 && dw.len().is_multiple_of(n * k), "grouped_weight_grad: `dw` is (E, {n}, {k})");
-    check(&rows, dw.len() / (n * k), x.len() / k, dy.len() / n);
+    let Some(weight) = weights.first() else { return };
+    let (n, k, precision) = (weight.n(), weight.k(), weight.grad_precision());
+    assert_eq!(dw.len(), weights.len() * n * k, "grouped_weight_grad: `dw` is ({}, {n}, {k})", weights.len());
+    check(&rows, weights.len(), x.len() / k, dy.len() / n);
     let longest = segments(&rows).map(|segment| segment.len()).max().unwrap_or(0);
     pool.with_scratch(4 * longest * (n + k), |bytes| {
         let scratch = cast_mut::<f32>(bytes).expect("scratch space is aligned");
@@ -64,7 +68,7 @@ pub fn grouped_weight_grad(
             let (some_dy, some_x) = (&mut some_dy[..m * n], &mut some_x[..m * k]);
             gather(pool, dy, &rows.targets[segment.clone()], n, some_dy);
             gather(pool, x, &rows.sources[segment], k, some_x);
-            linear_weight_grad(isa, pool, some_x, some_dy, m, Precision::Exact, dw, accumulate);
+            linear_weight_grad(isa, pool, some_x, some_dy, m, precision, dw, accumulate);
         }
     });
 }
@@ -120,7 +124,7 @@ mod tests {
     use super::*;
     use crate::cast::bytes_of;
     use crate::test_rng::{Rng, assert_close};
-    use crate::{Packing, TensorType};
+    use crate::{Packing, Precision, TensorType};
 
     #[test]
     fn gradients_agree_with_plain_sums_row_by_row() {
@@ -153,10 +157,10 @@ mod tests {
             for isa in Isa::all_here() {
                 let (mut dx, mut dw) = (vec![f32::NAN; x.len()], vec![f32::NAN; w.len()]);
                 grouped_input_grad(isa, &pool, &dy, rows, &weights, &mut dx);
-                grouped_weight_grad(isa, &pool, &x, &dy, rows, (n, k), &mut dw, false);
+                grouped_weight_grad(isa, &pool, &x, &dy, rows, &weights, &mut dw, false);
                 assert_close(&dx, &want_dx, 5e-5, 1e-5);
                 assert_close(&dw, &want_dw, 5e-5, 1e-5);
-                grouped_weight_grad(isa, &pool, &x, &dy, rows, (n, k), &mut dw, true);
+                grouped_weight_grad(isa, &pool, &x, &dy, rows, &weights, &mut dw, true);
                 want_dw.iter_mut().for_each(|x| *x *= 2.0);
                 assert_close(&dw, &want_dw, 1e-4, 1e-5);
                 want_dw.iter_mut().for_each(|x| *x /= 2.0);

@@ -180,15 +180,14 @@ impl Operator for ExpertLinearGrad {
 
     fn cpu_parts(&self, run: &CpuRun, [dx, _, dw, ..]: Outs) {
         let (dy, x, ids, experts) = (run.f32(0), run.f32(1), run.u32(2), run.stack(3));
-        let (n, width) = (run.width(0), run.width(3));
-        let repeats = (ids.len() * width / x.len().max(1)).max(1);
+        let repeats = (ids.len() * run.width(3) / x.len().max(1)).max(1);
         let sorted = SortedRows::new(ids, repeats, experts.len());
         let (isa, pool, rows) = (run.isa, run.pool, sorted.rows());
         if let Some(dx) = dx {
             dx.write(|dx| wootz_kernels::grouped_input_grad(isa, pool, dy, rows, &experts, dx));
         }
         if let Some(Out { numbers, adds }) = dw {
-            wootz_kernels::grouped_weight_grad(isa, pool, x, dy, rows, (n, width), numbers, adds);
+            wootz_kernels::grouped_weight_grad(isa, pool, x, dy, rows, &experts, numbers, adds);
         }
     }
 }

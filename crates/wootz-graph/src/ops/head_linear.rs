@@ -131,7 +131,7 @@ impl Operator for HeadLinearGrad {
     }
 
     fn cpu_parts(&self, run: &CpuRun, [dx, dw, ..]: Outs) {
-        let (dy, x, heads, n, k) = (run.f32(0), run.f32(1), run.stack(2), run.width(0), run.width(2));
+        let (dy, x, heads, n) = (run.f32(0), run.f32(1), run.stack(2), run.width(0));
         let (rows, offsets) = rows_by_head(heads.len(), dy.len() / n);
         let rows = ExpertRows { offsets: &offsets, sources: &rows, targets: &rows };
         let (isa, pool) = (run.isa, run.pool);
@@ -139,7 +139,7 @@ impl Operator for HeadLinearGrad {
             dx.write(|dx| wootz_kernels::grouped_input_grad(isa, pool, dy, rows, &heads, dx));
         }
         if let Some(Out { numbers, adds }) = dw {
-            wootz_kernels::grouped_weight_grad(isa, pool, x, dy, rows, (n, k), numbers, adds);
+            wootz_kernels::grouped_weight_grad(isa, pool, x, dy, rows, &heads, numbers, adds);
         }
     }
 }
