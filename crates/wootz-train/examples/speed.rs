@@ -3,12 +3,12 @@
 
 use std::time::Instant;
 
-use wootz_graph::Cpu;
+use wootz_graph::{Cpu, Randomness};
 use wootz_kernels::{Isa, Peaks, Precision, TensorType};
 use wootz_model::Model;
 use wootz_train::{
-    Decay, Initial, Item, Learner, LowRank, MicroBatch, OptimizerKind, Room, Schedule, Sequence, Sft,
-    Trainer, TrainerSettings, Trains,
+    Decay, Initial, Item, Learner, LearnerSettings, LowRank, MicroBatch, OptimizerKind, Room, Schedule,
+    Sequence, Sft, Trainer, TrainerSettings, Trains,
 };
 
 /// d_model, d_ff, layers, heads, KV heads, vocabulary.
@@ -57,8 +57,9 @@ fn main() {
     };
     let room = Room { n_rows: len * n_sequences, n_sequences };
     let start = Instant::now();
-    let learner = Learner::new(&model.network, &cpu, &trains, dtype, room, &|spec| model.tensor(spec))
-        .expect("a learner");
+    let learner =
+        Learner::new(&model.network, &cpu, &settings_of(&trains, dtype, room), &|spec| model.tensor(spec))
+            .expect("a learner");
     println!(
         "loaded in {:.1} s, arena {:.0} MiB",
         start.elapsed().as_secs_f64(),
@@ -70,6 +71,7 @@ fn main() {
         weight_decay: 0.01,
         max_grad_norm: Some(1.0),
         dtype,
+        seed: 1,
     };
     let mut trainer = Trainer::new(learner, Box::new(Sft), settings).expect("a trainer");
     let sequence = |i: usize| {
@@ -102,4 +104,14 @@ fn main() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
     println!("{peak}");
+}
+
+fn settings_of(trains: &Trains, dtype: TensorType, room: Room) -> LearnerSettings {
+    LearnerSettings {
+        trains: trains.clone(),
+        dtype,
+        room,
+        randomness: Randomness::default(),
+        recomputes_layers: false,
+    }
 }

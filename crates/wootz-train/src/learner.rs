@@ -7,8 +7,8 @@
 //! Source: gradients that add up over micro-batches: `Graph::backward_to`.
 
 use wootz_graph::{
-    Batch, Cost, Device, Executor, Graph, HostTensor, LowRankChanges, Param, ParamKind, ParamSpec, Params,
-    Plan, PlanOptions, Rows, Shape, StateCapacity, Taps, Weights,
+    Batch, Cost, Data, Device, Executor, Graph, HostTensor, LowRankChanges, Param, ParamKind, ParamSpec,
+    Params, Plan, PlanOptions, Randomness, Rows, Shape, StateCapacity, Taps, Weights,
 };
 use wootz_kernels::TensorType;
 use wootz_model::Network;
@@ -24,6 +24,21 @@ pub struct Room {
     pub n_rows: usize,
     /// Sequences
     pub n_sequences: usize,
+}
+
+/// How a model learns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LearnerSettings {
+    /// Which weights learn
+    pub trains: Trains,
+    /// The type in which the device keeps matrices that learn
+    pub dtype: TensorType,
+    /// The most that goes through the model at once
+    pub room: Room,
+    /// What is random while it learns
+    pub randomness: Randomness,
+    /// Layers are computed again on the way back instead of kept: less memory for about a third more work
+    pub recomputes_layers: bool,
 }
 
 /// Which weights learn.
@@ -48,18 +63,17 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// Loads a model's weights, those that learn in `dtype`, and plans its steps.
+    /// Loads a model's weights and plans its steps.
     ///
     /// # Errors
     /// What the device or the graph refuse: a weight that `source` cannot give, an operator without a gradient.
     pub fn new<'s>(
         network: &Network,
         device: &dyn Device,
-        trains: &Trains,
-        dtype: TensorType,
-        room: Room,
+        settings: &LearnerSettings,
         source: &dyn Fn(&ParamSpec) -> wootz_graph::Result<HostTensor<'s>>,
     ) -> Result<Self> {
+        let LearnerSettings { ref trains, dtype, room, .. } = *settings;
         let mut params = network.params.clone();
         let n_model = params.specs().len();
         let (changes, trained) = match trains {
@@ -77,8 +91,17 @@ impl Learner {
         })?;
         let none = StateCapacity { n_blocks: 0, n_slots: 0, block_len: 64, kv_type: TensorType::F32 };
         let executor = device.executor(&weights, &[], none)?;
-        let plan =
-            |changes: &LowRankChanges, learns: bool| plan(network, &params, changes, &trained, room, learns);
+        let plan = |changes: &LowRankChanges, learns: bool| {
+            let g = Graph::new(&params).with_changes(changes.clone());
+            match (learns, settings.recomputes_layers) {
+                (false, _) => plan(network, g, None, room),
+                (true, false) => plan(network, g.with_randomness(settings.randomness), Some(&trained), room),
+                (true, true) => {
+                    let g = g.with_randomness(settings.randomness).with_recomputed_layers();
+                    plan(network, g, Some(&trained), room)
+                }
+            }
+        };
         let learning = plan(&changes, true)?;
         let scoring = plan(&changes, false)?;
         let reference = match trains {
@@ -137,16 +160,20 @@ impl Learner {
         self.reference.is_some()
     }
 
-    /// One run forward and backward: what `objective` says, and gradients added up in the executor.
+    /// One run forward and backward: what `objective` says, and gradients added up in the executor. What is random is drawn by
+    /// `draw`.
     pub fn learn(
         &mut self,
         batch: &MicroBatch,
         objective: &dyn Objective,
         totals: &Totals,
+        draw: [u32; 2],
     ) -> Result<Judged> {
+        let mut input = batch.to_batch();
+        input.set("noise_seed", Data::U32(draw.to_vec()));
         let mut between =
             Between { batch, objective, totals, logprobs: Vec::new(), judged: Judged::default() };
-        self.executor.run(&self.learning, &batch.to_batch(), Some(&mut between))?;
+        self.executor.run(&self.learning, &input, Some(&mut between))?;
         Ok(between.judged)
     }
 
@@ -170,25 +197,18 @@ fn scores(executor: &mut dyn Executor, plan: &Plan, batch: &Batch) -> Result<Vec
     Ok(executor.output(plan, batch, 0))
 }
 
-/// A plan of log-probabilities, with the gradients of `trained` if it learns.
-fn plan(
-    network: &Network,
-    params: &Params,
-    changes: &LowRankChanges,
-    trained: &[Param],
-    room: Room,
-    learns: bool,
-) -> Result<Plan> {
-    let mut g = Graph::new(params).with_changes(changes.clone());
+/// A plan of log-probabilities, with the gradients of what is trained if it learns.
+fn plan(network: &Network, mut g: Graph, trained: Option<&[Param]>, room: Room) -> Result<Plan> {
     let x = network.hidden(&mut g, false)?; // (T, C)
     let targets = g.targets();
     let logprobs = network.token_logprobs(&mut g, x, targets)?; // (T)
     let logprobs = g.name(logprobs, LOGPROBS);
-    if learns {
+    let mut outputs = vec![logprobs];
+    if let Some(trained) = trained {
         let slope = g.slope(logprobs, SLOPE)?;
         g.backward_to(&[(logprobs, slope)], trained)?;
+        outputs.clear();
     }
-    let outputs = if learns { vec![] } else { vec![logprobs] };
     let capacity = Rows { tokens: room.n_rows, sequences: room.n_sequences, ..Rows::default() };
     Ok(Plan::new(&g, &outputs, &PlanOptions { capacity })?)
 }

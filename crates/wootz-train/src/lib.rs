@@ -27,7 +27,7 @@ mod update;
 pub use error::{Error, Result};
 pub use feed::{Corpus, Feed, FeedSettings};
 pub use initial::Initial;
-pub use learner::{Learner, Room, Trains};
+pub use learner::{Learner, LearnerSettings, Room, Trains};
 pub use low_rank::{LowRank, PART_A, PART_B, PART_MAGNITUDE};
 pub use objective::{
     Dpo, Grpo, GrpoNorm, Judged, Judging, Kto, Metric, Objective, Orpo, PreferenceLoss, Scored, Sft, Totals,

@@ -25,6 +25,8 @@ pub struct TrainerSettings {
     pub max_grad_norm: Option<f64>,
     /// The type in which the device keeps matrices that learn
     pub dtype: wootz_kernels::TensorType,
+    /// Of all that is random in a step
+    pub seed: u64,
 }
 
 /// What a step was.
@@ -106,8 +108,10 @@ impl Trainer {
             return Err(Error::NothingSupervised { step, n_rows: n_tokens });
         }
         let (mut loss, mut metrics) = (0.0, Vec::<Metric>::new());
-        for batch in batches.iter() {
-            let judged = self.learner.learn(batch, &*self.objective, &totals)?;
+        for (index, batch) in batches.iter().enumerate() {
+            // Truncated on purpose: a draw is told apart by its low bits.
+            let draw = [(self.settings.seed ^ step) as u32, index as u32];
+            let judged = self.learner.learn(batch, &*self.objective, &totals, draw)?;
             loss += judged.loss;
             for (name, sum) in judged.metrics {
                 match metrics.iter_mut().find(|(known, _)| *known == name) {

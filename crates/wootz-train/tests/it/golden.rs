@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use wootz_graph::{Cpu, Param};
+use wootz_graph::{Cpu, Param, Randomness};
 use wootz_kernels::{Isa, Precision, TensorType};
 use wootz_model::Model;
 use wootz_train::{
-    Decay, Dpo, Grpo, GrpoNorm, Item, Kind, Kto, Learner, LowRank, MicroBatch, Objective, OptimizerKind,
-    Orpo, PART_A, PART_B, PreferenceLoss, Room, Schedule, Sequence, Sft, Trainer, TrainerSettings, Trains,
+    Decay, Dpo, Grpo, GrpoNorm, Item, Kind, Kto, Learner, LearnerSettings, LowRank, MicroBatch, Objective,
+    OptimizerKind, Orpo, PART_A, PART_B, PreferenceLoss, Room, Schedule, Sequence, Sft, Trainer,
+    TrainerSettings, Trains,
 };
 use wootz_weights::Weights;
 
@@ -156,8 +157,10 @@ fn check(root: &Path, case: &Value) {
     let trains = trains(case, &model);
     let room = Room { n_rows: 512, n_sequences: 32 };
     let mut learner =
-        Learner::new(&model.network, &cpu, &trains, TensorType::F32, room, &|spec| model.tensor(spec))
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        Learner::new(&model.network, &cpu, &settings_of(&trains, TensorType::F32, room), &|spec| {
+            model.tensor(spec)
+        })
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
     if let Trains::LowRank(low_rank) = &trains {
         let adapter = Weights::open(
             root.join(settings["adapter"].as_str().expect("one")).join("adapter_model.safetensors"),
@@ -189,6 +192,7 @@ fn check(root: &Path, case: &Value) {
         weight_decay: number(&settings["weight_decay"]),
         max_grad_norm: Some(number(&settings["max_grad_norm"])),
         dtype: TensorType::F32,
+        seed: 1,
     };
     let mut trainer = Trainer::new(learner, objective(case), trainer_settings).expect("a trainer");
     let mut batches = batches(case);
@@ -243,5 +247,15 @@ fn in_step(case: &Value, step: usize, n_batches: usize) -> Vec<usize> {
     match case["method"] == "grpo" {
         true => of_run.map(|k| (2 * (k / 4) + k % 2) % n_batches).collect(),
         false => of_run.map(|k| k % n_batches).collect(),
+    }
+}
+
+fn settings_of(trains: &Trains, dtype: TensorType, room: Room) -> LearnerSettings {
+    LearnerSettings {
+        trains: trains.clone(),
+        dtype,
+        room,
+        randomness: Randomness::default(),
+        recomputes_layers: false,
     }
 }

@@ -9,15 +9,15 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use serde_json::json;
-use wootz_graph::{Cpu, Device, Param, StateCapacity};
+use wootz_graph::{Cpu, Device, Param, Randomness, StateCapacity};
 use wootz_kernels::{Isa, Level, Peaks, Precision, TensorType};
 use wootz_model::{ConvertOptions, Model, NewAdapter, NewChange, convert, write_peft};
 use wootz_train::config::{
     AdapterKind, Every, GrpoConfig, OptimizerName, Precision as Wanted, Rl, TrainConfig,
 };
 use wootz_train::{
-    Dpo, Error, Kto, Learner, LowRank, MicroBatch, Objective, OptimizerKind, Orpo, PART_A, PART_B,
-    PART_MAGNITUDE, PreferenceLoss, Room, Sft, StepReport, Trainer, TrainerSettings, Trains,
+    Dpo, Error, Kto, Learner, LearnerSettings, LowRank, MicroBatch, Objective, OptimizerKind, Orpo, PART_A,
+    PART_B, PART_MAGNITUDE, PreferenceLoss, Room, Sft, StepReport, Trainer, TrainerSettings, Trains,
 };
 
 use super::base::Base;
@@ -132,7 +132,14 @@ impl<'c> Run<'c> {
             n_sequences: n_sequences * 2 * with_others,
         };
         let model = &base.model;
-        let learner = Learner::new(&model.network, &cpu, &trains, dtype, room, &|spec| model.tensor(spec))?;
+        let randomness = Randomness {
+            embeddings: config.neftune_noise_alpha.unwrap_or(0.0) as f32,
+            residuals: 0.0,
+            changes: config.lora.dropout as f32,
+        };
+        let recomputes_layers = config.gradient_checkpointing;
+        let how = LearnerSettings { trains: trains.clone(), dtype, room, randomness, recomputes_layers };
+        let learner = Learner::new(&model.network, &cpu, &how, &|spec| model.tensor(spec))?;
         let n_steps = config.max_steps.unwrap_or_else(|| data.train.n_steps(config.num_epochs)).max(1);
         let memory = Memory::of(&learner, config, dtype);
         told(Event::Said(memory.to_string()));
@@ -143,6 +150,7 @@ impl<'c> Run<'c> {
             weight_decay: config.weight_decay,
             max_grad_norm: config.max_grad_norm,
             dtype,
+            seed: config.seed,
         };
         let trainer = Trainer::new(learner, objective_of(config), settings)?;
         let peaks = Peaks::measure(cpu.isa(), cpu.pool());

@@ -198,7 +198,7 @@ fn broken_recipes_rows_and_folders_are_errors_that_say_where() {
         &["line 13", "unknown key `lerning_rate`", "did you mean `learning_rate`"],
     );
     check(&scene.recipe("b", "num_epochs: many\n"), &["`num_epochs`", "many"]);
-    check(&scene.recipe("c", "neftune_noise_alpha: 5\n"), &["`neftune_noise_alpha`"]);
+    check(&scene.recipe("c", "ema_decay: 0.99\n"), &["`ema_decay`"]);
     scene.write("bad.jsonl", "{\"text\": \"fine\"}\n{\"texte\": \"no\"}\n");
     let text = std::fs::read_to_string(scene.recipe("d", "max_steps: 2\n"))
         .unwrap()
