@@ -70,7 +70,6 @@ fn main() {
         optimizer: OptimizerKind::AdamW { betas: [0.9, 0.999], eps: 1e-8 },
         weight_decay: 0.01,
         max_grad_norm: Some(1.0),
-        dtype,
         seed: 1,
     };
     let mut trainer = Trainer::new(learner, Box::new(Sft), settings).expect("a trainer");

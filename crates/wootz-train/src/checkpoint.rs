@@ -112,11 +112,9 @@ pub(crate) fn restore(path: &Path, learner: &mut Learner, update: &mut Update) -
         StateMut::F32(numbers) => numbers.copy_from_slice(&file.get(name).expect("checked above").to_f32()),
         StateMut::U8(numbers) => numbers.copy_from_slice(file.get(name).expect("checked above").bytes),
     });
-    let dtype = update.dtype();
     for param in learner.trained().to_vec() {
-        let spec = learner.params().spec(param).clone();
-        let ty = if spec.kind == wootz_graph::ParamKind::Vector { TensorType::F32 } else { dtype };
-        let numbers = file.get(&spec.name).expect("checked above").to_f32();
+        let (name, ty) = (learner.params().spec(param).name.clone(), learner.kept_in(param));
+        let numbers = file.get(&name).expect("checked above").to_f32();
         learner.executor().set_weight(param, ty, &numbers)?;
     }
     Ok(progress)

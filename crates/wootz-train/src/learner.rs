@@ -31,7 +31,7 @@ pub struct Room {
 pub struct LearnerSettings {
     /// Which weights learn
     pub trains: Trains,
-    /// The type in which the device keeps matrices that learn
+    /// The type in which the device keeps the model's plain matrices; low-rank changes are always f32
     pub dtype: TensorType,
     /// The most that goes through the model at once
     pub room: Room,
@@ -54,6 +54,8 @@ pub enum Trains {
 pub struct Learner {
     params: Params,
     trained: Vec<Param>,
+    /// The type of matrices that learn.
+    trained_in: TensorType,
     weights: Weights,
     executor: Box<dyn Executor>,
     learning: Plan,
@@ -87,7 +89,13 @@ impl Learner {
                 Trains::LowRank(low_rank) if index >= n_model => low_rank.initial(spec, network, source)?,
                 _ => source(spec)?,
             };
-            Ok(if is_trained[index] { kept_as(spec, tensor, dtype) } else { tensor })
+            // Frozen weights stay as their file has them, but f32 where fewer bits are asked for.
+            Ok(match (is_trained[index], trains) {
+                (true, Trains::All) => kept_as(spec, tensor, dtype),
+                (true, Trains::LowRank(_)) => kept_as(spec, tensor, TensorType::F32),
+                (false, _) if tensor.ty == TensorType::F32 => kept_as(spec, tensor, dtype),
+                (false, _) => tensor,
+            })
         })?;
         let none = StateCapacity { n_blocks: 0, n_slots: 0, block_len: 64, kv_type: TensorType::F32 };
         let executor = device.executor(&weights, &[], none)?;
@@ -108,12 +116,21 @@ impl Learner {
             Trains::All => None,
             Trains::LowRank(_) => Some(plan(&LowRankChanges::new(), false)?),
         };
-        Ok(Self { params, trained, weights, executor, learning, scoring, reference })
+        let trained_in = if reference.is_some() { TensorType::F32 } else { dtype };
+        Ok(Self { params, trained, trained_in, weights, executor, learning, scoring, reference })
     }
 
     /// Everything that is declared: the model's weights, then those of changes.
     pub fn params(&self) -> &Params {
         &self.params
+    }
+
+    /// The type in which the device keeps a weight that learns.
+    pub(crate) fn kept_in(&self, param: Param) -> TensorType {
+        match self.params.spec(param).kind {
+            ParamKind::Vector => TensorType::F32,
+            _ => self.trained_in,
+        }
     }
 
     /// The weights that learn.

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use crate::checkpoint;
-use crate::objective::{Metric, Objective, Totals};
+use crate::objective::{Judged, Metric, Objective, Totals, judge};
 use crate::sequence::{MicroBatch, Sequence};
 use crate::update::{OptimizerKind, Update, UpdateStep};
 use crate::{Error, Learner, Result, Schedule};
@@ -23,8 +23,6 @@ pub struct TrainerSettings {
     pub weight_decay: f64,
     /// Longer gradients are shortened to this
     pub max_grad_norm: Option<f64>,
-    /// The type in which the device keeps matrices that learn
-    pub dtype: wootz_kernels::TensorType,
     /// Of all that is random in a step
     pub seed: u64,
 }
@@ -75,7 +73,7 @@ impl Trainer {
     /// A setting out of its range, by name.
     pub fn new(learner: Learner, objective: Box<dyn Objective>, settings: TrainerSettings) -> Result<Self> {
         settings.schedule.check()?;
-        let update = Update::new(&learner, settings.optimizer, settings.dtype);
+        let update = Update::new(&learner, settings.optimizer);
         Ok(Self { learner, update, objective, settings, progress: Progress::default() })
     }
 
@@ -107,20 +105,13 @@ impl Trainer {
         if totals.n_supervised == 0 {
             return Err(Error::NothingSupervised { step, n_rows: n_tokens });
         }
-        let (mut loss, mut metrics) = (0.0, Vec::<Metric>::new());
+        let mut sum = Judged::default();
         for (index, batch) in batches.iter().enumerate() {
             // Truncated on purpose: a draw is told apart by its low bits.
             let draw = [(self.settings.seed ^ step) as u32, index as u32];
-            let judged = self.learner.learn(batch, &*self.objective, &totals, draw)?;
-            loss += judged.loss;
-            for (name, sum) in judged.metrics {
-                match metrics.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, total)) => *total += sum,
-                    None => metrics.push((name, sum)),
-                }
-            }
+            sum.add(self.learner.learn(batch, &*self.objective, &totals, draw)?);
         }
-        metrics.iter_mut().for_each(|(_, sum)| *sum /= totals.n_items as f64);
+        let (loss, metrics) = sum.means(totals.n_items);
         let executor = self.learner.executor();
         let grad_norm = self.update.grad_norm(executor);
         for (what, value) in [("loss", loss), ("grad_norm", grad_norm)] {
@@ -149,21 +140,13 @@ impl Trainer {
     pub fn evaluate(&mut self, batches: &mut [MicroBatch]) -> Result<(f64, Vec<Metric>)> {
         self.compare(batches)?;
         let totals = Totals::of(batches);
-        let (mut loss, mut metrics) = (0.0, Vec::<Metric>::new());
+        let mut sum = Judged::default();
         for batch in batches.iter() {
             let logprobs = self.learner.score(batch)?;
             let mut slopes = vec![0.0; logprobs.len()];
-            let judged = crate::objective::judge(&*self.objective, batch, &totals, &logprobs, &mut slopes);
-            loss += judged.loss;
-            for (name, sum) in judged.metrics {
-                match metrics.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, total)) => *total += sum,
-                    None => metrics.push((name, sum)),
-                }
-            }
+            sum.add(judge(&*self.objective, batch, &totals, &logprobs, &mut slopes));
         }
-        metrics.iter_mut().for_each(|(_, sum)| *sum /= totals.n_items.max(1) as f64);
-        Ok((loss, metrics))
+        Ok(sum.means(totals.n_items))
     }
 
     /// Fills in what the reference says of sequences that do not bring it.

@@ -89,7 +89,6 @@ impl OptimizerKind {
 /// All rules of a model.
 pub struct Update {
     tensors: Vec<Tensor>,
-    dtype: TensorType,
 }
 
 struct Tensor {
@@ -116,20 +115,15 @@ pub struct UpdateStep {
 
 impl Update {
     /// Rules for everything that learns. Norms and biases do not decay.
-    pub fn new(learner: &Learner, kind: OptimizerKind, dtype: TensorType) -> Self {
+    pub fn new(learner: &Learner, kind: OptimizerKind) -> Self {
         let tensors = learner.trained().iter().map(|&param| {
             let spec = learner.params().spec(param);
-            let ty = if spec.kind == ParamKind::Vector { TensorType::F32 } else { dtype };
+            let ty = learner.kept_in(param);
             let master = (ty != TensorType::F32).then(|| learner.weight(param));
             let decays = decays(learner.params(), param);
             Tensor { param, name: spec.name.clone(), ty, decays, master, rule: kind.rule(spec) }
         });
-        Self { tensors: tensors.collect(), dtype }
-    }
-
-    /// The type in which the device keeps matrices that learn.
-    pub fn dtype(&self) -> TensorType {
-        self.dtype
+        Self { tensors: tensors.collect() }
     }
 
     /// The Euclidean norm of all gradients together, in their order.

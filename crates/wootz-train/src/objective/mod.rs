@@ -73,6 +73,18 @@ pub struct Judged {
 }
 
 impl Judged {
+    /// With another micro-batch of the same step.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.loss += other.loss;
+        other.metrics.into_iter().for_each(|(name, sum)| self.note(name, sum));
+    }
+
+    /// The step's loss, and metrics as means over its items.
+    pub(crate) fn means(mut self, n_items: usize) -> (f64, Vec<Metric>) {
+        self.metrics.iter_mut().for_each(|(_, sum)| *sum /= n_items.max(1) as f64);
+        (self.loss, self.metrics)
+    }
+
     fn note(&mut self, name: &'static str, by: f64) {
         match self.metrics.iter_mut().find(|(known, _)| *known == name) {
             Some((_, sum)) => *sum += by,

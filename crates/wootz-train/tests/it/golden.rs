@@ -191,7 +191,6 @@ fn check(root: &Path, case: &Value) {
         optimizer: OptimizerKind::AdamW { betas, eps: number(&settings["adam_epsilon"]) as f32 },
         weight_decay: number(&settings["weight_decay"]),
         max_grad_norm: Some(number(&settings["max_grad_norm"])),
-        dtype: TensorType::F32,
         seed: 1,
     };
     let mut trainer = Trainer::new(learner, objective(case), trainer_settings).expect("a trainer");

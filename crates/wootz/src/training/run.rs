@@ -12,9 +12,7 @@ use serde_json::json;
 use wootz_graph::{Cpu, Device, Param, Randomness, StateCapacity};
 use wootz_kernels::{Isa, Level, Peaks, Precision, TensorType};
 use wootz_model::{ConvertOptions, Model, NewAdapter, NewChange, convert, write_peft};
-use wootz_train::config::{
-    AdapterKind, Every, GrpoConfig, OptimizerName, Precision as Wanted, Rl, TrainConfig,
-};
+use wootz_train::config::{AdapterKind, Every, OptimizerName, Precision as Wanted, Rl, TrainConfig};
 use wootz_train::{
     Dpo, Error, Kto, Learner, LearnerSettings, LowRank, MicroBatch, Objective, OptimizerKind, Orpo, PART_A,
     PART_B, PART_MAGNITUDE, PreferenceLoss, Room, Sft, StepReport, Trainer, TrainerSettings, Trains,
@@ -111,7 +109,7 @@ impl<'c> Run<'c> {
             None if options.resume || config.auto_resume => folder::newest(&path),
             None => None,
         };
-        let mut folder = RunFolder::open(&path, recipe, from.is_some())?;
+        let folder = RunFolder::open(&path, recipe, from.is_some())?;
         let base = Base::open(config)?;
         let mut say = |text: &str| told(Event::Doing(text));
         let data = Data::open(config, &base, &path, options.n_threads, &mut say)?;
@@ -124,6 +122,19 @@ impl<'c> Run<'c> {
             if exact || is_quantized { Precision::Exact } else { Precision::Fast },
         );
         let trains = trains_of(config, &base.model)?;
+        let compares = matches!(config.rl, Some(Rl::Dpo | Rl::Ipo | Rl::Kto));
+        if compares && trains == Trains::All && data.validation.is_some() {
+            bail!(
+                "held-out pairs are not measured where all weights learn\nhint: `val_set_size: 0`, or a LoRA"
+            );
+        }
+        if is_quantized && base.model.dominant_type().is_plain() {
+            bail!(
+                "`adapter: qlora` wants a base model that is quantized, such as a GGUF; `{}` holds {}\nhint: quantizing to NF4 on the way is not built yet",
+                base.name,
+                base.model.dominant_type()
+            );
+        }
         let (n_rows, n_sequences) = data.train.largest();
         let with_others = if config.rl == Some(Rl::Kto) { 2 } else { 1 };
         let of_validation = data.validation.as_ref().map_or(0, |feed| feed.largest().0);
@@ -149,7 +160,6 @@ impl<'c> Run<'c> {
             optimizer: optimizer_of(config),
             weight_decay: config.weight_decay,
             max_grad_norm: config.max_grad_norm,
-            dtype,
             seed: config.seed,
         };
         let trainer = Trainer::new(learner, objective_of(config), settings)?;
@@ -172,8 +182,6 @@ impl<'c> Run<'c> {
             told(Event::Said(format!("goes on behind step {step} from `{}`", checkpoint.display())));
         }
         run.share_weights(&cpu)?;
-        folder = RunFolder::open(&path, recipe, true)?;
-        run.folder = folder;
         run.folder.describe(&run.about)?;
         Ok(run)
     }
@@ -433,7 +441,6 @@ fn objective_of(config: &TrainConfig) -> Box<dyn Objective> {
             sft_weight: preference.sft_weight,
         })
     };
-    let _: &GrpoConfig = &config.grpo;
     match config.rl {
         None => Box::new(Sft),
         Some(Rl::Dpo) => dpo(PreferenceLoss::Sigmoid),
