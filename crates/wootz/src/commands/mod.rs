@@ -14,6 +14,7 @@ mod list;
 mod logits;
 mod pull;
 mod run;
+mod runs;
 mod serve;
 mod show;
 mod tokenize;
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Tokenizer(tokenizer::TokenizerArgs),
     Data(data::DataArgs),
     Train(train::TrainArgs),
+    Runs(runs::RunsArgs),
     Logits(logits::LogitsArgs),
     Hidden(hidden::HiddenArgs),
     Embed(embed::EmbedArgs),
@@ -62,7 +64,8 @@ impl Command {
             Command::Tokenize(args) => args.run(),
             Command::Tokenizer(args) => args.run(),
             Command::Data(args) => args.run(),
-            Command::Train(args) => args.run(),
+            Command::Train(args) => args.run(&Settings::from_environment(offline)?),
+            Command::Runs(args) => args.run(&Settings::from_environment(offline)?),
             Command::Logits(args) => args.run(),
             Command::Hidden(args) => args.run(),
             Command::Embed(args) => args.run(),

@@ -1,7 +1,7 @@
 //! `wootz train`: a recipe carried out.
 
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -10,6 +10,7 @@ use serde_json::json;
 use wootz_train::config::{TemplateKind, TrainConfig};
 
 use super::print_json;
+use crate::settings::Settings;
 use crate::training::{Event, Options, Run, refuse_what_is_missing};
 use crate::{machine, output};
 
@@ -48,7 +49,13 @@ fn kind_of(name: &str) -> Result<TemplateKind, String> {
 }
 
 impl TrainArgs {
-    pub(crate) fn run(self) -> anyhow::Result<()> {
+    /// The arguments that go on with a run in its folder.
+    pub(super) fn going_on(folder: &Path, json: bool) -> Self {
+        let recipe = Some(folder.join("recipe.yaml"));
+        Self { recipe, init: None, resume: true, dry_run: false, threads: None, json }
+    }
+
+    pub(crate) fn run(self, settings: &Settings) -> anyhow::Result<()> {
         if let Some(kind) = self.init {
             return output::print(TrainConfig::template(kind).trim_end());
         }
@@ -71,13 +78,13 @@ impl TrainArgs {
         refuse_what_is_missing(&config)?;
         let n_threads =
             self.threads.map_or_else(|| machine::compute_threads(&machine::Cpu::detect()), usize::from);
-        let options = Options { n_threads, resume: self.resume };
+        let options = Options { home: settings.home.clone(), n_threads, resume: self.resume };
         let mut shown = Shown { json: self.json, every: config.logging_steps.max(1), said: Instant::now() };
         let run = Run::open(&config, &text, options, &mut |event| shown.show(event))?;
         shown.end_line();
         eprintln!("{} steps in {}", run.n_steps(), run.dtype());
         if self.dry_run {
-            return Ok(());
+            return run.leave();
         }
         let path = run.finish(&mut |event| shown.show(event))?;
         match self.json {

@@ -75,6 +75,12 @@ impl RunFolder {
         write(&self.path.join("run.json"), format!("{about:#}\n").as_bytes())
     }
 
+    /// The number of the run whose folder this is.
+    pub fn known_id(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.path.join("run.json")).ok()?;
+        serde_json::from_str::<Json>(&text).ok()?["id"].as_str().map(str::to_owned)
+    }
+
     /// The folder of a step's checkpoint.
     pub fn checkpoint(&self, step: u64) -> PathBuf {
         self.path.join(format!("checkpoint-{step}"))
@@ -125,12 +131,6 @@ fn remove_partial(path: &Path) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
-}
-
-/// A number that no other run has: time and process.
-pub(super) fn new_id() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    format!("{:x}{:04x}", now.as_millis(), std::process::id() & 0xffff)
 }
 
 /// What `run.json` says.

@@ -7,8 +7,10 @@
 mod base;
 mod data;
 mod folder;
+mod record;
 mod refused;
 mod run;
 
+pub(crate) use record::FILE as STORE_FILE;
 pub(crate) use refused::refuse_what_is_missing;
 pub(crate) use run::{Event, Options, Run};

@@ -12,6 +12,7 @@ use serde_json::json;
 use wootz_graph::{Cpu, Device, Param, Randomness, StateCapacity};
 use wootz_kernels::{Isa, Level, Peaks, Precision, TensorType};
 use wootz_model::{ConvertOptions, Model, NewAdapter, NewChange, convert, write_peft};
+use wootz_store::RunStatus;
 use wootz_train::config::{AdapterKind, Every, OptimizerName, Precision as Wanted, Rl, TrainConfig};
 use wootz_train::{
     Dpo, Error, Kto, Learner, LearnerSettings, LowRank, MicroBatch, Objective, OptimizerKind, Orpo, PART_A,
@@ -21,11 +22,14 @@ use wootz_train::{
 use super::base::Base;
 use super::data::Data;
 use super::folder::{self, RunFolder, STATE};
+use super::record::{self, Record};
 use crate::machine;
 
 /// What the command line says beside the recipe.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Options {
+    /// Where runs are kept
+    pub home: PathBuf,
     /// Threads that compute
     pub n_threads: usize,
     /// Go on from the newest checkpoint, if there is one
@@ -88,6 +92,7 @@ pub(crate) struct Run<'c> {
     trains: Trains,
     folder: RunFolder,
     about: serde_json::Value,
+    record: Record,
     n_steps: u64,
     /// What the reference says of every step's sequences, where all weights learn.
     references: Vec<Vec<Vec<f32>>>,
@@ -168,10 +173,25 @@ impl<'c> Run<'c> {
             (false, Some(peak)) => ("bf16", peak),
             _ => ("f32", peaks.f32_gflop_per_s),
         };
-        let about = folder::about(&folder::new_id(), &config.settings(), &data.fingerprint, &base.name);
+        let known = folder.known_id().filter(|_| from.is_some());
+        let new_run = record::new_run(&path, &config.settings(), &data.fingerprint, &base.name);
+        let record = Record::open(&options.home, known.as_deref(), &new_run)?;
+        let about = folder::about(&record.id, &config.settings(), &data.fingerprint, &base.name);
         let references = Vec::new();
-        let mut run =
-            Self { config, base, data, trainer, trains, folder, about, n_steps, references, peak, dtype };
+        let mut run = Self {
+            config,
+            base,
+            data,
+            trainer,
+            trains,
+            folder,
+            about,
+            record,
+            n_steps,
+            references,
+            peak,
+            dtype,
+        };
         run.note_references(told)?;
         if let Some(checkpoint) = from {
             run.trainer
@@ -231,6 +251,18 @@ impl<'c> Run<'c> {
 
     /// Steps to the end, and the model that came out.
     pub fn finish(mut self, told: &mut dyn FnMut(Event)) -> anyhow::Result<PathBuf> {
+        let result = self.steps(told);
+        let error = result.as_ref().err().map(|error| format!("{error:#}"));
+        self.record.end(error.as_deref().map_or(Ok(RunStatus::Finished), Err))?;
+        result
+    }
+
+    /// Nothing is done.
+    pub fn leave(self) -> anyhow::Result<()> {
+        self.record.end(Ok(RunStatus::Stopped))
+    }
+
+    fn steps(&mut self, told: &mut dyn FnMut(Event)) -> anyhow::Result<PathBuf> {
         let steps_an_epoch = self.data.train.n_steps(1.0).max(1);
         let every = |when: Every| match when {
             Every::End => u64::MAX,
@@ -244,6 +276,7 @@ impl<'c> Run<'c> {
         while self.trainer.progress().step < self.n_steps {
             let line = self.step(started, first)?;
             self.folder.note(&line.to_json())?;
+            self.record.beat()?;
             told(Event::Step(&line));
             let step = line.report.step;
             let is_last = step == self.n_steps;

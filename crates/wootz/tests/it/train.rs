@@ -173,6 +173,19 @@ fn a_run_that_is_killed_ends_at_the_same_bytes() {
         let read = |run: &str| std::fs::read(scene.path(run).join(name)).unwrap();
         assert!(read("undisturbed") == read("killed"), "`{name}` differs");
     }
+    // The store knows both, and what they were set to differently.
+    let list = succeed(wootz(scene.folder.path()).args(["runs", "list", "--json"]));
+    let runs: Vec<Value> = list.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let states: Vec<_> =
+        runs.iter().map(|run| (&run["name"], &run["status"], &run["numbers"]["steps"])).collect();
+    assert_eq!(states.len(), 2, "{states:?}");
+    assert!(states.iter().all(|(_, status, steps)| *status == "finished" && *steps == 40), "{states:?}");
+    let compared =
+        succeed(wootz(scene.folder.path()).args(["runs", "compare", "undisturbed", "killed", "--json"]));
+    let compared: Value = serde_json::from_str(&compared).unwrap();
+    let keys: Vec<&Value> = compared["settings"].as_array().unwrap().iter().map(|d| &d["key"]).collect();
+    assert_eq!(keys, ["output_dir"]);
+    assert!(succeed(wootz(scene.folder.path()).args(["runs", "show", "killed"])).contains("finished"));
     let steps = |run: &str| {
         let text = std::fs::read_to_string(scene.path(run).join("metrics.jsonl")).unwrap();
         let line = |line: &str| {
