@@ -46,7 +46,7 @@ struct Closing {
 
 impl Closing {
     /// The way to the end may turn out longer than it looked, by the model's own choices where it has some.
-    const SPARE: usize = 16;
+    const SPARE: usize = 24;
     /// Ways longer than this are not looked for.
     const MAX_TOKENS: usize = 512;
 
